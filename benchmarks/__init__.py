@@ -1,0 +1,1 @@
+"""Benchmarks of the engine and of rival exact stochastic simulators."""

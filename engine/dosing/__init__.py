@@ -1,0 +1,1 @@
+"""Doses, regimens, event tables and pharmacokinetics; compiled to inputs."""

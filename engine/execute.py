@@ -1,0 +1,199 @@
+"""How each method runs a cohort: independent tasks, in order of the rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from engine.cohort import Cohort
+from engine.dosing.schedule import concentration
+from engine.ensemble import Ensemble
+from engine.errors import InvalidInput
+from engine.kernel.runner import Chunk, Outcome, Runner, runner
+from engine.kernel.state import Stepper
+from engine.kernel.status import Status
+from engine.kernel.tallies import Tally
+from engine.kinetics.drift import state_names
+from engine.kinetics.evaluate import evaluate
+from engine.methods import direct, ode
+from engine.methods.direct import Direct
+from engine.methods.ode import ODE
+from engine.network.expressions import symbols
+from engine.network.network import ReactionNetwork
+
+Task = Callable[[], Ensemble]
+
+# Rows of a chunk: few sizes, so that few are ever compiled; and lanes that suit each.
+CHUNK_ROWS = ((128, 32), (512, 64), (2048, 128), (8192, 128), (32768, 128))
+CHUNK_BYTES = 2**26
+
+
+def direct_tasks(
+    method: Direct,
+    cohort: Cohort,
+    key: np.ndarray,
+    tallies: Mapping[str, Tally],
+    record: Sequence[str] | None,
+    num_workers: int,
+) -> list[Task]:
+    """The work of simulating a cohort, as independent pieces in order of the rows."""
+    network = cohort.network
+    method.check(network)
+    recorded = recorded_species(network, record)
+    num_rows, lanes = _chunk_size(method, cohort, len(recorded), num_workers)
+    stepper = Stepper(
+        direct.step, direct.resolve, method.max_events, method.queue_size, lanes, method.block
+    )
+    schedule = cohort.schedule
+    run = runner(network, tallies, schedule.layout, recorded, schedule.species, stepper)
+
+    def task(rows: np.ndarray) -> Task:
+        return lambda: _simulated(run, cohort, key, recorded, rows, num_rows)
+
+    starts = range(0, cohort.num_rows, num_rows)
+    return [task(np.arange(s, min(s + num_rows, cohort.num_rows))) for s in starts]
+
+
+def recorded_species(network: ReactionNetwork, record: Sequence[str] | None) -> tuple[str, ...]:
+    """The species to save, in the network's order."""
+    if record is None:
+        return network.species_names
+    if isinstance(record, str):
+        raise InvalidInput(f"record='{record}': give a list of species, record=['{record}']")
+    for name in record:
+        network.require(name, "species", what="record")
+    return tuple(name for name in network.species_names if name in set(record))
+
+
+def _chunk_size(
+    method: Direct, cohort: Cohort, num_recorded: int, num_workers: int
+) -> tuple[int, int]:
+    """Rows per chunk and lanes: enough chunks for all cores, small enough for memory."""
+    wanted = -(-cohort.num_rows // num_workers)
+    width = num_recorded + len(cohort.network.variables) + len(cohort.schedule.layout.names)
+    per_row = 4 * (len(cohort.ts) * width + cohort.schedule.increments[0].size)
+    fitting = [size for size in CHUNK_ROWS if size[0] * per_row <= CHUNK_BYTES] or [CHUNK_ROWS[0]]
+    rows, lanes = next((size for size in fitting if size[0] >= wanted), fitting[-1])
+    return rows, method.lanes or lanes
+
+
+def _simulated(
+    run: Runner,
+    cohort: Cohort,
+    key: np.ndarray,
+    recorded: tuple[str, ...],
+    rows: np.ndarray,
+    num_rows: int,
+) -> Ensemble:
+    members = cohort.members(rows)
+    params = {name: cohort.take(value, members) for name, value in cohort.params.items()}
+    chunk = Chunk(
+        key,
+        cohort.patient_ids[members],
+        (rows % cohort.num_replicates).astype(np.uint32),
+        params,
+        [cohort.take(c, members) for c in cohort.counts],
+        [cohort.take(v, members) for v in cohort.variables],
+        cohort.schedule.rows(members),
+    )
+    outcome = run.run(chunk, cohort.ts, num_rows)
+    levels = {name: outcome.floats[:, :, i] for i, name in enumerate(run.model.float_names)}
+    return Ensemble(
+        outcome.counts,
+        recorded,
+        cohort.ts,
+        outcome.status,
+        outcome.num_events,
+        outcome.num_steps,
+        chunk.patient,
+        chunk.replicate,
+        outcome.tallies,
+        cohort.network,
+        params,
+        levels,
+        _diagnoses(run, chunk, outcome),
+    )
+
+
+def _diagnoses(run: Runner, chunk: Chunk, outcome: Outcome) -> tuple[str, ...]:
+    """For the first trajectory with an invalid propensity, the reaction and its value."""
+    failed = np.flatnonzero(outcome.status == Status.INVALID_PROPENSITY)
+    if not len(failed) or run.model.is_thinned:
+        return ()
+    row = failed[0]
+    values = {n: v if np.ndim(v) == 0 else v[row] for n, v in chunk.params.items()}
+    network = run.model.network
+    counts = zip(network.species_names, outcome.final_counts[row], strict=True)
+    values |= {name: float(count) for name, count in counts}
+    starts = zip(network.variables, chunk.variables, strict=True)
+    values |= {variable.name: float(np.ravel(start)[0]) for variable, start in starts}
+    for name, rule in network.rules.items():
+        values[name] = evaluate(rule, values, np, np.float64)
+    for reaction, guard in zip(network.reactions, run.model.program.guards, strict=True):
+        with np.errstate(all="ignore"):
+            a = float(evaluate(reaction.propensity, values, np, np.float64))
+        short = [name for name, needed in guard.required if values[name] < needed]
+        if not np.isfinite(a) or a < 0 or (a > 0 and short):
+            named = sorted((symbols(reaction.propensity) | set(short)) & values.keys())
+            at = ", ".join(f"{name}={values[name]:g}" for name in named)
+            return (f"reaction '{reaction.name}' has propensity {a:g} at {at}",)
+    return ()
+
+
+# Patients that one ODE task solves.
+ODE_ROWS = 256
+
+
+def ode_tasks(method: ODE, cohort: Cohort, record: Sequence[str] | None) -> list[Task]:
+    """The work of solving the rate equations of a cohort; replicates are equal rows."""
+    recorded = recorded_species(cohort.network, record)
+
+    def task(rows: np.ndarray) -> Task:
+        return lambda: _integrated(method, cohort, recorded, rows)
+
+    starts = range(0, cohort.num_rows, ODE_ROWS)
+    return [task(np.arange(s, min(s + ODE_ROWS, cohort.num_rows))) for s in starts]
+
+
+def _integrated(
+    method: ODE, cohort: Cohort, recorded: tuple[str, ...], rows: np.ndarray
+) -> Ensemble:
+    network, members = cohort.network, cohort.members(rows)
+    params = {name: cohort.take(value, members) for name, value in cohort.params.items()}
+    names = state_names(network)
+    start = dict(zip(network.species_names, cohort.counts, strict=True))
+    variables = zip(network.variables, cohort.variables, strict=True)
+    start |= {v.name: value for v, value in variables if v.name in names}
+    columns = [np.broadcast_to(cohort.take(start[n], members), rows.shape) for n in names]
+    schedule = cohort.schedule.rows(members)
+    values, is_ok = ode.integrate(
+        method, network, cohort.ts, params, np.stack(columns, axis=1), schedule
+    )
+    none = np.zeros(len(rows), np.int64)
+    return Ensemble(
+        values[:, :, [names.index(name) for name in recorded]],
+        recorded,
+        cohort.ts,
+        np.where(is_ok, Status.COMPLETE, Status.SOLVER_FAILED),
+        none,
+        none,
+        cohort.patient_ids[members],
+        (rows % cohort.num_replicates).astype(np.uint32),
+        {},
+        network,
+        params,
+        _ode_levels(cohort, members, names, values),
+    )
+
+
+def _ode_levels(
+    cohort: Cohort, members: np.ndarray, names: tuple[str, ...], values: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Integrated variables and the analytic inputs at the save times."""
+    network, shape = cohort.network, values.shape[:2]
+    levels = {
+        v.name: values[:, :, names.index(v.name)] for v in network.variables if v.name in names
+    }
+    schedule = cohort.schedule.rows(members)
+    for item in network.inputs:
+        levels[item.name] = np.broadcast_to(concentration(schedule, item.name, cohort.ts), shape)
+    return levels

@@ -1,0 +1,1 @@
+"""Time-varying inputs as sums of exponential modes."""

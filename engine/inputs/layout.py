@@ -1,0 +1,40 @@
+"""How the modes of several inputs are laid out in one row of amplitudes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class InputLayout:
+    """Names of the inputs and how many decaying modes each has.
+
+    The amplitudes of all inputs stand in one row, each input's constant level first:
+    `[level_0, A_00, A_01, ..., level_1, A_10, ...]`.
+
+    Args:
+        names: the inputs, in the network's order.
+        num_modes: decaying modes of each.
+    """
+
+    names: tuple[str, ...] = ()
+    num_modes: tuple[int, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Length of the row of amplitudes."""
+        return len(self.num_modes) + sum(self.num_modes)
+
+    def entries(self) -> Iterator[tuple[str, range]]:
+        """Each input with the positions of its level and modes."""
+        start = 0
+        for name, modes in zip(self.names, self.num_modes, strict=True):
+            yield name, range(start, start + 1 + modes)
+            start += 1 + modes
+
+    def is_level(self, entry: int) -> bool:
+        """Whether a position holds a level rather than a mode."""
+        return any(entry == positions.start for _, positions in self.entries())
+
+    def owner(self, entry: int) -> int:
+        """The number of the input that a position belongs to."""
+        return next(i for i, (_, positions) in enumerate(self.entries()) if entry in positions)

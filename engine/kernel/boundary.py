@@ -1,0 +1,226 @@
+"""The end of a block: everything that happens to lanes that wait."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from engine.kernel import clock, levels, random
+from engine.kernel.happenings import World, apply_doses, run_events
+from engine.kernel.model import LaneModel
+from engine.kernel.patients import Patients, Results
+from engine.kernel.queue import combine
+from engine.kernel.state import Constants, Course, Lanes, Machine, Stepper
+from engine.kernel.status import Status
+from engine.kernel.tallies import Jump
+
+# Counts may grow by a few steps of a block beyond this before a lane is stopped.
+LARGEST_COUNT = 2**31 - 2**21
+
+
+def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machine) -> Machine:
+    """Bring every waiting lane through its stop and set its next one."""
+    lanes, constants, course = machine.lanes, machine.constants, machine.course
+    is_live = course.row >= 0
+    is_waiting = is_live & ~(lanes.remaining >= 0)
+    is_held = is_waiting & jnp.isfinite(lanes.remaining)
+    is_reached = is_waiting & ~is_held
+    left = jnp.where(is_held, -lanes.remaining, jnp.float32(0))
+    now = clock.select(is_reached, course.stop, clock.shift(course.stop, -left))
+
+    status = _failures(model, stepper, lanes, course.status, is_waiting, is_live)
+    lanes, segment = _new_segment(course, lanes, is_waiting)
+    lanes = _resolve_rare(model, stepper, constants, lanes, is_held)
+    constants = _moved_constants(model, constants, is_waiting, left, now)
+
+    world = World(lanes.counts, constants.variables, constants.levels.amplitudes)
+    world, dose_index, is_dosed = apply_doses(
+        model, patients, course.row, course.dose_index, is_reached, now, world
+    )
+    happened = run_events(
+        model, patients, constants, course._replace(segment=segment), is_waiting, now, world
+    )
+    world, is_changed = happened.world, is_dosed | happened.is_changed
+    status = combine(status, happened.is_overflow, Status.EVENT_QUEUE_OVERFLOW)
+    status = combine(status, happened.is_cascade, Status.EVENT_CASCADE)
+    status = combine(status, happened.is_invalid, Status.INVALID_ASSIGNMENT)
+    constants = constants._replace(
+        variables=world.variables,
+        levels=constants.levels._replace(amplitudes=world.amplitudes),
+        truths=happened.truths,
+        passed=happened.passed,
+    )
+    lanes = lanes._replace(counts=world.counts)
+    lanes = _tally_change(model, constants, lanes, is_changed, now)
+
+    is_saved = is_reached & clock.is_same(now, _save_time(patients, course.save_index))
+    results = _save(model, constants, lanes, course, is_saved, machine.results)
+    save_index = course.save_index + is_saved.astype(jnp.int32)
+    num_times = patients.save_high.shape[0] - 1
+    is_over = is_live & ((save_index >= num_times) | (status != jnp.int32(Status.COMPLETE)))
+    num_stops = course.num_stops + (is_reached & (lanes.num_steps > 0)).astype(jnp.int32)
+    results = _finish(model, lanes, course.row, status, num_stops, is_over, results)
+
+    stop = _next_stop(patients, course.row, save_index, dose_index, happened.next_time)
+    remaining = jnp.where(
+        is_held & clock.is_same(stop, course.stop), left, clock.difference(stop, now)
+    )
+    course = Course(
+        jnp.where(is_over, jnp.int32(-1), course.row),
+        course.key,
+        segment,
+        clock.select(is_waiting, stop, course.stop),
+        save_index,
+        dose_index,
+        num_stops,
+        status,
+        happened.truths,
+        happened.pending,
+    )
+    remaining = jnp.where(is_waiting, remaining, lanes.remaining)
+    remaining = jnp.where(course.row >= 0, remaining, jnp.float32(-jnp.inf))
+    constants = constants._replace(
+        stop=course.stop.high,
+        span=jnp.where(is_waiting, remaining, constants.span),
+        is_running=jnp.any(remaining >= 0),
+    )
+    lanes = lanes._replace(
+        remaining=remaining,
+        compensation=jnp.where(is_waiting, jnp.float32(0), lanes.compensation),
+    )
+    return machine._replace(
+        lanes=lanes,
+        constants=constants,
+        course=course,
+        num_waited=jnp.sum(is_waiting.astype(jnp.int32)),
+        results=results,
+    )
+
+
+def _failures(
+    model: LaneModel,
+    stepper: Stepper,
+    lanes: Lanes,
+    status: Array,
+    is_waiting: Array,
+    is_live: Array,
+) -> Array:
+    """Reasons for which a lane cannot go on."""
+    status = combine(status, is_waiting & ~jnp.isfinite(lanes.scale), Status.INVALID_PROPENSITY)
+    is_spent = is_live & (lanes.num_steps >= jnp.int32(stepper.max_events))
+    status = combine(status, is_spent, Status.EVENT_BUDGET_SPENT)
+    is_large = jnp.zeros_like(is_live)
+    for count in lanes.counts:
+        # A count that wrapped around is negative.
+        is_large = is_large | (count > jnp.int32(LARGEST_COUNT)) | (count < 0)
+    return combine(status, is_live & is_large, Status.POPULATION_OVERFLOW)
+
+
+def _new_segment(course: Course, lanes: Lanes, is_waiting: Array) -> tuple[Lanes, Array]:
+    segment = course.segment + is_waiting.astype(jnp.uint32)
+    fresh = random.segment_state(course.key, segment)
+    generator = tuple(
+        jnp.where(is_waiting, new, old) for new, old in zip(fresh, lanes.generator, strict=True)
+    )
+    return lanes._replace(generator=generator), segment
+
+
+def _resolve_rare(
+    model: LaneModel, stepper: Stepper, constants: Constants, lanes: Lanes, is_held: Array
+) -> Lanes:
+    is_rare = is_held & (lanes.scale < 0)
+    return lax.cond(
+        jnp.any(is_rare),
+        lambda lanes: stepper.resolve(model, constants, lanes, is_rare),
+        lambda lanes: lanes,
+        lanes,
+    )
+
+
+def _moved_constants(
+    model: LaneModel, constants: Constants, is_waiting: Array, left: Array, now: clock.Time
+) -> Constants:
+    """Constants of a segment that begins now: amplitudes decayed, clock of zero length."""
+    moved = levels.decayed(model.layout, constants.levels, constants.span - left)
+    amplitudes = tuple(
+        jnp.where(is_waiting, new, old)
+        for new, old in zip(moved, constants.levels.amplitudes, strict=True)
+    )
+    return constants._replace(
+        levels=constants.levels._replace(amplitudes=amplitudes),
+        stop=jnp.where(is_waiting, now.high, constants.stop),
+        span=jnp.where(is_waiting, jnp.float32(0), constants.span),
+    )
+
+
+def _tally_change(
+    model: LaneModel, constants: Constants, lanes: Lanes, is_changed: Array, now: clock.Time
+) -> Lanes:
+    if not model.tallies:
+        return lanes
+    values = model.values(constants, lanes.counts, jnp.zeros_like(lanes.remaining))
+    jump = Jump(values, now.high, None, is_changed)
+    return lanes._replace(tallies=model.jump_tallies(lanes.tallies, jump))
+
+
+def _save_time(patients: Patients, index: Array) -> clock.Time:
+    return clock.Time(patients.save_high[index], patients.save_low[index])
+
+
+def _next_stop(
+    patients: Patients, row: Array, save_index: Array, dose_index: Array, event: clock.Time
+) -> clock.Time:
+    stop = clock.earlier(_save_time(patients, save_index), event)
+    if patients.dose_high.shape[1] == 1:
+        return stop
+    table_row = row if patients.dose_high.shape[0] > 1 else jnp.zeros_like(row)
+    position = (jnp.maximum(table_row, 0), dose_index)
+    return clock.earlier(
+        stop, clock.Time(patients.dose_high[position], patients.dose_low[position])
+    )
+
+
+def _save(
+    model: LaneModel,
+    constants: Constants,
+    lanes: Lanes,
+    course: Course,
+    is_saved: Array,
+    results: Results,
+) -> Results:
+    if not results.saved.shape[1]:
+        return results
+    columns: list[Array] = [lanes.counts[i] for i in model.recorded]
+    if model.float_names:
+        values = model.values(constants, lanes.counts, jnp.zeros_like(lanes.remaining))
+        columns += [_bits(values[name]) for name in model.float_names]
+    num_times = results.saved.shape[0] // results.final.shape[0]
+    target = course.row * jnp.int32(num_times) + course.save_index
+    return results._replace(saved=_scattered(results.saved, target, is_saved, columns))
+
+
+def _finish(
+    model: LaneModel,
+    lanes: Lanes,
+    row: Array,
+    status: Array,
+    num_stops: Array,
+    is_over: Array,
+    results: Results,
+) -> Results:
+    columns: list[Array] = [status, lanes.num_steps, lanes.num_events, num_stops, *lanes.counts]
+    for state in lanes.tallies:
+        columns += [_bits(array) for array in state]
+    final = _scattered(results.final, row, is_over, columns)
+    return results._replace(final=final, num_blocks=results.num_blocks + jnp.int32(1))
+
+
+def _scattered(table: Array, index: Array, is_written: Array, columns: list[Array]) -> Array:
+    rows = jnp.stack([jnp.broadcast_to(c, index.shape) for c in columns], axis=1)
+    beyond = jnp.int32(table.shape[0])
+    target = jnp.where(is_written, index, beyond)
+    return table.at[target].set(rows, mode="drop", unique_indices=False)
+
+
+def _bits(array: Array) -> Any:
+    return array if array.dtype == jnp.int32 else lax.bitcast_convert_type(array, jnp.int32)

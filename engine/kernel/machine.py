@@ -1,0 +1,202 @@
+"""The lane machine: runs any number of patients on a fixed number of lanes (XLA driver).
+
+`vmap` of a `while_loop` makes every patient wait for the slowest. Here a lane that reaches a stop
+(a save time, a dose, an event) waits only for the end of its block of steps, where `boundary`
+serves all waiting lanes at once; a lane whose patient is finished takes the next patient.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from engine.kernel import clock, random
+from engine.kernel.boundary import serve
+from engine.kernel.levels import Levels
+from engine.kernel.model import LaneModel
+from engine.kernel.patients import Patients, Results
+from engine.kernel.state import Constants, Course, Lanes, Machine, Stepper
+from engine.kernel.status import Status
+from engine.kernel.tallies import Jump
+
+
+def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
+    """The compiled function that runs a chunk of patients; it never raises.
+
+    Args:
+        model: the network and its tallies.
+        stepper: the method.
+
+    Returns:
+        A jitted function from `Patients` to `Results`.
+    """
+
+    def run(patients: Patients) -> Results:
+        machine = _start(model, stepper, patients)
+
+        def is_running(machine: Machine) -> Array:
+            return jnp.any(machine.course.row >= 0) | (machine.next_row < patients.num_valid)
+
+        def block(machine: Machine) -> Machine:
+            machine = _refill(model, stepper, patients, machine)
+            machine = serve(model, stepper, patients, machine)
+            constants = machine.constants
+            steps = _block_length(stepper, machine)
+            lanes = lax.fori_loop(
+                0, steps, lambda _, lanes: stepper.step(model, constants, lanes), machine.lanes
+            )
+            return machine._replace(lanes=lanes, block=steps)
+
+        return lax.while_loop(is_running, block, machine).results
+
+    return jax.jit(run)
+
+
+# What serving the stops of a block costs, in steps: measured at about 25 for 9 to 15 species.
+SERVICE_COST = 25.0
+SHORTEST_BLOCK, LONGEST_BLOCK = 8, 512
+
+
+def _block_length(stepper: Stepper, machine: Machine) -> Array:
+    """How many steps to take before looking at the lanes again.
+
+    A lane that stops waits half a block on average, and serving a block costs as much as c steps:
+    with n steps between stops the time per stop, n + K/2 + c n / K, is smallest at
+    K = sqrt(2 c n). n follows from the share of lanes that waited at the last block's end,
+    about K / (n + K/2). The trajectories do not depend on K.
+    """
+    if stepper.block is not None:
+        return jnp.int32(stepper.block)
+    last = machine.block.astype(jnp.float32)
+    waited = jnp.maximum(machine.num_waited.astype(jnp.float32), jnp.float32(0.5))
+    between = last * jnp.float32(stepper.lanes) / waited - jnp.float32(0.5) * last
+    best = jnp.sqrt(jnp.float32(2 * SERVICE_COST) * jnp.maximum(between, jnp.float32(1)))
+    # Half way, on a logarithmic scale: one unusual block does not upset the next.
+    length = jnp.sqrt(best * last)
+    return jnp.clip(length, SHORTEST_BLOCK, LONGEST_BLOCK).astype(jnp.int32)
+
+
+def _start(model: LaneModel, stepper: Stepper, patients: Patients) -> Machine:
+    """All lanes idle."""
+    shape = (stepper.lanes,)
+    zero = jnp.zeros(shape, jnp.float32)
+    none = jnp.zeros(shape, jnp.int32)
+    word = jnp.zeros(shape, jnp.uint32)
+    truths, pending = model.events.start(stepper.lanes, stepper.queue_size)
+    rows = jnp.full(shape, -1, jnp.int32)
+    now = clock.Time(zero, zero)
+    course = Course(rows, (word, word), word, now, none, none, none, none, truths, pending)
+    constants = Constants(
+        tuple(_lanes_of(c, rows) for c in patients.coefficients),
+        tuple(_lanes_of(v, rows) for v in patients.variables),
+        Levels(
+            tuple(zero for _ in range(model.layout.total)),
+            tuple(_lanes_of(r, rows) for r in patients.rates),
+        ),
+        zero,
+        zero,
+        truths,
+        tuple(jnp.zeros(shape, bool) for _ in model.events.atoms),
+        jnp.asarray(True),
+    )
+    counts = tuple(none for _ in model.network.species)
+    idle = jnp.full(shape, -jnp.inf, jnp.float32)
+    lanes = Lanes(counts, (word, word, word, word), idle, zero, zero, none, none, ())
+    lanes = lanes._replace(tallies=_start_tallies(model, constants, lanes))
+    results = _no_results(model, patients, lanes)
+    return Machine(lanes, constants, course, jnp.int32(0), jnp.int32(32), jnp.int32(0), results)
+
+
+def _lanes_of(values: Array, rows: Array) -> Array:
+    """One value per lane from one per patient; a value shared by all patients stays a scalar."""
+    return values if values.ndim == 0 else values[jnp.maximum(rows, 0)]
+
+
+def _start_tallies(model: LaneModel, constants: Constants, lanes: Lanes) -> tuple[Any, ...]:
+    values = model.values(constants, lanes.counts, jnp.zeros_like(lanes.remaining))
+    everywhere = jnp.ones(lanes.remaining.shape, bool)
+    jump = Jump(values, jnp.zeros_like(lanes.remaining), None, everywhere)
+    pairs = enumerate(model.tallies)
+    return tuple(tally.start(jump, model.observe(index)) for index, tally in pairs)
+
+
+def _refill(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machine) -> Machine:
+    """Give every idle lane the next patient; the lane then waits at time 0."""
+    is_idle = machine.course.row < 0
+    rank = jnp.cumsum(is_idle.astype(jnp.int32)) - 1
+    candidate = machine.next_row + rank
+    is_new = is_idle & (candidate < patients.num_valid)
+
+    def fill(machine: Machine) -> Machine:
+        rows = jnp.where(is_new, candidate, machine.course.row)
+        fresh = _fresh(model, stepper, patients, rows, machine)
+
+        def pick(new: Array, old: Array) -> Array:
+            # Lanes are the last axis everywhere; shared scalars have no lanes to choose between.
+            return new if jnp.ndim(new) == 0 else jnp.where(is_new, new, old)
+
+        lanes, constants, course = jax.tree.map(
+            pick, fresh, (machine.lanes, machine.constants, machine.course)
+        )
+        taken = jnp.sum(is_new.astype(jnp.int32))
+        return machine._replace(
+            lanes=lanes, constants=constants, course=course, next_row=machine.next_row + taken
+        )
+
+    # The results stay outside of the conditional: passing them through could copy them.
+    results = machine.results
+    light = machine._replace(results=())
+    light = lax.cond(jnp.any(is_new), fill, lambda machine: machine, light)
+    return light._replace(results=results)
+
+
+def _fresh(
+    model: LaneModel, stepper: Stepper, patients: Patients, rows: Array, machine: Machine
+) -> tuple[Lanes, Constants, Course]:
+    """Lanes at time 0 of the given patients."""
+    take = jnp.maximum(rows, 0)
+    zero = jnp.zeros(rows.shape, jnp.float32)
+    none = jnp.zeros(rows.shape, jnp.int32)
+    key = random.patient_key(
+        (patients.key[0], patients.key[1]), patients.patient[take], patients.replicate[take]
+    )
+    truths, pending = model.events.start(stepper.lanes, stepper.queue_size)
+    idle = jnp.full(rows.shape, -jnp.inf, jnp.float32)
+
+    def gathered(values: tuple[Array, ...]) -> tuple[Array, ...]:
+        return tuple(_lanes_of(v, rows) for v in values)
+
+    def widened(values: tuple[Array, ...]) -> tuple[Array, ...]:
+        return tuple(jnp.broadcast_to(v, rows.shape) for v in gathered(values))
+
+    constants = Constants(
+        gathered(patients.coefficients),
+        widened(patients.variables),
+        Levels(widened(patients.initial_amplitudes), gathered(patients.rates)),
+        zero,
+        zero,
+        truths,
+        machine.constants.passed,
+        machine.constants.is_running,
+    )
+    word = jnp.zeros(rows.shape, jnp.uint32)
+    course = Course(
+        rows, key, word, clock.Time(zero, zero), none, none, none, none, truths, pending
+    )
+    counts = widened(patients.counts)
+    lanes = Lanes(counts, (word, word, word, word), idle, zero, zero, none, none, ())
+    return lanes._replace(tallies=_start_tallies(model, constants, lanes)), constants, course
+
+
+def _no_results(model: LaneModel, patients: Patients, lanes: Lanes) -> Results:
+    """Tables with nothing written yet: counts -1, floats NaN, status NOT_RUN."""
+    rows = patients.patient.shape[0]
+    times = patients.save_high.shape[0] - 1
+    counts = jnp.full((rows * times, len(model.recorded)), -1, jnp.int32)
+    nan_bits = 0x7FC00000
+    floats = jnp.full((rows * times, len(model.float_names)), nan_bits, jnp.int32)
+    width = 4 + len(model.network.species) + sum(map(len, lanes.tallies))
+    final = jnp.zeros((rows, width), jnp.int32).at[:, 0].set(jnp.int32(Status.NOT_RUN))
+    return Results(jnp.concatenate([counts, floats], axis=1), final, jnp.int32(0))

@@ -1,0 +1,128 @@
+"""Everything static about a lane: what the step, the boundary and the tallies need to know."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from engine.errors import InvalidInput
+from engine.inputs.layout import InputLayout
+from engine.kernel import levels
+from engine.kernel.queue import EventTable
+from engine.kernel.state import Constants
+from engine.kernel.tallies import FiringCount, Jump, Observe, Tally
+from engine.kinetics.evaluate import evaluate
+from engine.kinetics.program import Program
+from engine.network.expressions import TIME, Expression, symbols
+from engine.network.network import ReactionNetwork, hint
+
+
+class LaneModel:
+    """A network, its tallies, inputs and events, compiled for lanes.
+
+    Args:
+        network: the network.
+        tallies: name -> tally.
+        layout: the inputs' modes.
+        recorded: names of the species written at the save times.
+        dosed: species that the dosing table gives molecules to.
+    """
+
+    def __init__(
+        self,
+        network: ReactionNetwork,
+        tallies: Mapping[str, Tally],
+        layout: InputLayout,
+        recorded: Sequence[str],
+        dosed: Sequence[str] = (),
+    ) -> None:
+        self.network = network
+        self.layout = layout
+        self.recorded = tuple(network.species_names.index(name) for name in recorded)
+        self.dosed = tuple(network.species_names.index(name) for name in dosed)
+        self.float_names = (*(v.name for v in network.variables), *layout.names)
+        self.tally_names = tuple(tallies)
+        self.tallies = tuple(tallies.values())
+        _check_tallies(network, tallies)
+        watched = {n: t.expression for n, t in tallies.items() if not isinstance(t, FiringCount)}
+        self.program = Program(network, watched)
+        self.program.check_boundable()
+        self.events = EventTable(network, self.program)
+        self.net_changes = self.program.net_changes
+        law_symbols = frozenset().union(*map(symbols, self.program.laws))
+        self.is_thinned = bool(law_symbols & self.program.moving)
+
+    def tally_moves(self, index: int) -> bool:
+        """Whether a tally's expression depends on time or an input."""
+        expression = self.program.observables.get(self.tally_names[index])
+        return expression is not None and bool(symbols(expression) & self.program.moving)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether any propensity or tally needs the time or an input between events."""
+        return self.is_thinned or any(map(self.tally_moves, range(len(self.tallies))))
+
+    def base_values(self, constants: Constants, counts: Sequence[Array]) -> dict[str, Array]:
+        """Species (as float32), variables and coefficients by name; no time, inputs or rules."""
+        names = self.network.species_names
+        values = {n: c.astype(jnp.float32) for n, c in zip(names, counts, strict=True)}
+        values |= {
+            v.name: a for v, a in zip(self.network.variables, constants.variables, strict=True)
+        }
+        values |= {f"_c{i}": c for i, c in enumerate(constants.coefficients)}
+        values |= self.events.atom_values(constants.passed)
+        return values
+
+    def values(
+        self, constants: Constants, counts: Sequence[Array], remaining: Array
+    ) -> dict[str, Array]:
+        """The full environment of a lane with a given time to go to its stop."""
+        base = self.base_values(constants, counts)
+        base[TIME] = constants.stop - remaining
+        if self.layout.total:
+            since = constants.span - remaining
+            base |= levels.values_at(self.layout, constants.levels, since)
+        return self.program.environment(base, jnp, jnp.float32)
+
+    def observe(self, index: int) -> Observe:
+        """The function that evaluates a tally's expression in an environment."""
+        expression = self.program.observables.get(self.tally_names[index])
+
+        def evaluated(values: Mapping[str, Array]) -> Array:
+            return evaluate(expression, values, jnp, jnp.float32)  # type: ignore[arg-type]
+
+        return evaluated
+
+    def jump_tallies(self, states: tuple[tuple[Array, ...], ...], jump: Jump) -> Any:
+        """Every tally after a change of counts; lanes in which nothing happened keep their state."""
+        result = []
+        for index, (tally, state) in enumerate(zip(self.tallies, states, strict=True)):
+            after = tally.jump(state, jump, self.observe(index))
+            kept = zip(after, state, strict=True)
+            result.append(tuple(jnp.where(jump.is_real, a, b) for a, b in kept))
+        return tuple(result)
+
+
+def _check_tallies(network: ReactionNetwork, tallies: Mapping[str, Tally]) -> None:
+    for name, tally in tallies.items():
+        if not isinstance(tally, Tally):
+            raise InvalidInput(
+                f"tally '{name}' is {tally!r}; give a tally object such as Maximum(...)"
+            )
+        if isinstance(tally, FiringCount):
+            reaction = str(tally.expression)
+            if reaction not in network.reaction_names:
+                known = hint(reaction, network.reaction_names)
+                raise InvalidInput(f"tally '{name}': no reaction is named '{reaction}'{known}")
+            continue
+        _check_known(network, tally.expression, f"tally '{name}'")
+
+
+def _check_known(network: ReactionNetwork, expression: Expression, where: str) -> None:
+    for symbol in sorted(symbols(expression) - {TIME}):
+        if network.kind_of(symbol) is None:
+            known = hint(symbol, network.known_names)
+            raise InvalidInput(
+                f"{where} mentions '{symbol}', which is not in {network.name}{known}"
+            )

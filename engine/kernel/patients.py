@@ -1,0 +1,59 @@
+"""A chunk of patients as arrays, and what a chunk returns."""
+
+from typing import NamedTuple
+
+from jax import Array
+
+
+class Patients(NamedTuple):
+    """P rows, of which the first `num_valid` are patients and the rest padding.
+
+    Attributes:
+        num_valid: number of patients, int32 scalar.
+        key: the run's key, two uint32 words.
+        patient, replicate: identities for the random streams, (P,) uint32.
+        counts: initial count of every species, each () or (P,) int32.
+        variables: initial value of every variable, each () or (P,) float32.
+        coefficients: each () or (P,) float32.
+        low_words: for each coefficient what float32 left out, () or (P,); used for event times.
+        rates, gains, initial_amplitudes: per entry of the input layout, each () or (P,).
+        save_high, save_low: save times, (T + 1,), the last +inf.
+        dose_high, dose_low: dosing times, (R, D + 1), R either 1 or P, the last +inf.
+        dose_keep: (R, D + 1, inputs) factor on an input's amplitudes before a dose.
+        dose_increments: (R, D + 1, total) added to the amplitudes.
+        dose_counts: (R, D + 1, dosed species) molecules added.
+    """
+
+    num_valid: Array
+    key: Array
+    patient: Array
+    replicate: Array
+    counts: tuple[Array, ...]
+    variables: tuple[Array, ...]
+    coefficients: tuple[Array, ...]
+    low_words: tuple[Array, ...]
+    rates: tuple[Array, ...]
+    gains: tuple[Array, ...]
+    initial_amplitudes: tuple[Array, ...]
+    save_high: Array
+    save_low: Array
+    dose_high: Array
+    dose_low: Array
+    dose_keep: Array
+    dose_increments: Array
+    dose_counts: Array
+
+
+class Results(NamedTuple):
+    """What the machine writes, packed into int32 rows so that one scatter writes a row.
+
+    Attributes:
+        saved: (P * T, W) recorded counts, then recorded floats as bits; -1 and NaN bits where a
+            trajectory did not get there.
+        final: (P, V) status, steps, events, stops, final counts, tallies as bits.
+        num_blocks: blocks run, a scalar.
+    """
+
+    saved: Array
+    final: Array
+    num_blocks: Array

@@ -1,0 +1,113 @@
+"""Random numbers that belong to the patient.
+
+A lane's generator is xoshiro128++ (Blackman and Vigna 2021, doi:10.1145/3460772), vectorised over
+lanes. Its state is set by Threefry-2x32 (Salmon et al. 2011, doi:10.1145/2063384.2063405) from the
+patient's key and the number of the *segment*, the stretch between two of the lane's own stops
+(save times, doses, events). Segments depend on the patient alone, so a trajectory is the same for
+any number of lanes, block length, chunk or thread; and a stalled lane needs no bookkeeping,
+because what its generator yields while it waits is never used.
+"""
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+Words = tuple[Array, Array, Array, Array]
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_ROUND_GROUPS = 5
+
+
+def _rotate(x: Array, bits: int) -> Array:
+    return (x << jnp.uint32(bits)) | (x >> jnp.uint32(32 - bits))
+
+
+def threefry(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Threefry-2x32 with 20 rounds: two uint32 words from a key and a counter, elementwise."""
+    keys = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA))
+    x, y = counter[0] + keys[0], counter[1] + keys[1]
+    for group in range(_ROUND_GROUPS):
+        for bits in _ROTATIONS[group % 2]:
+            x = x + y
+            y = _rotate(y, bits) ^ x
+        x = x + keys[(group + 1) % 3]
+        y = y + keys[(group + 2) % 3] + jnp.uint32(group + 1)
+    return x, y
+
+
+def patient_key(key: tuple[Array, Array], patient: Array, replicate: Array) -> tuple[Array, Array]:
+    """The key of one patient's replicate, from the run's key."""
+    return threefry(key, (patient, replicate))
+
+
+def segment_state(key: tuple[Array, Array], segment: Array) -> Words:
+    """The generator's state at the start of a segment; never all zero."""
+    first = threefry(key, (segment, jnp.zeros_like(segment)))
+    second = threefry(key, (segment, jnp.ones_like(segment)))
+    return first[0], first[1], second[0], second[1] | jnp.uint32(1)
+
+
+def draw(state: Words) -> tuple[Array, Words]:
+    """The next 32 random bits of every lane."""
+    s0, s1, s2, s3 = state
+    bits = _rotate(s0 + s3, 7) + s0
+    shifted = s1 << jnp.uint32(9)
+    s2 = s2 ^ s0
+    s3 = s3 ^ s1
+    s1 = s1 ^ s2
+    s0 = s0 ^ s3
+    return bits, (s0, s1, s2 ^ shifted, _rotate(s3, 11))
+
+
+def _to_float(bits: Array) -> Array:
+    # By way of int32: CPUs before AVX-512 convert signed integers only.
+    return bits.astype(jnp.int32).astype(jnp.float32)
+
+
+def uniform(bits: Array) -> Array:
+    """A uniform in (0, 1] with 31 bits near zero, from 32 random bits."""
+    return (_to_float(bits >> jnp.uint32(1)) + jnp.float32(0.5)) * jnp.float32(2.0**-31)
+
+
+def fine_uniform(bits: Array, extra: Array) -> Array:
+    """A uniform in (0, 1] with 43 bits near zero: the low 12 bits of `extra` refine it.
+
+    A reaction with 1e-9 of the total propensity is then selected as often as it should be; with 32
+    bits it would be 7% wrong. `extra` may be the word that gave the waiting time: its low bits do
+    not reach a float32 unless that time is already longer than 8 mean waits.
+    """
+    low = (_to_float(extra & jnp.uint32(0xFFF)) + jnp.float32(0.5)) * jnp.float32(2.0**-12)
+    return (_to_float(bits >> jnp.uint32(1)) + low) * jnp.float32(2.0**-31)
+
+
+_LOG_COEFFICIENTS = (
+    7.0376836292e-2,
+    -1.1514610310e-1,
+    1.1676998740e-1,
+    -1.2420140846e-1,
+    1.4249322787e-1,
+    -1.6668057665e-1,
+    2.0000714765e-1,
+    -2.4999993993e-1,
+    3.3333331174e-1,
+)
+
+
+def exponential(bits: Array) -> Array:
+    """A unit exponential, -log(u), positive, from 32 random bits.
+
+    The logarithm is a polynomial on [sqrt(1/2), sqrt(2)) (the Cephes library's coefficients,
+    error below 2 ulp), 4% faster over the whole step than XLA's.
+    """
+    u = uniform(bits)
+    word = lax.bitcast_convert_type(u, jnp.int32)
+    exponent = (word - jnp.int32(0x3F3504F3)) >> jnp.int32(23)
+    mantissa = lax.bitcast_convert_type(word - (exponent << jnp.int32(23)), jnp.float32)
+    m = mantissa - jnp.float32(1)
+    polynomial = jnp.float32(_LOG_COEFFICIENTS[0])
+    for coefficient in _LOG_COEFFICIENTS[1:]:
+        polynomial = polynomial * m + jnp.float32(coefficient)
+    square = m * m
+    log_mantissa = m - jnp.float32(0.5) * square + polynomial * m * square
+    log = log_mantissa + exponent.astype(jnp.float32) * jnp.float32(0.69314718056)
+    # u rounds to 1 once in 2**25 draws: a wait of zero there would be 0/0 in an absorbed state.
+    return jnp.maximum(-log, jnp.float32(1e-10))

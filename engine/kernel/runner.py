@@ -1,0 +1,223 @@
+"""From host arrays of patients to host arrays of results: compile once, run many chunks."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from engine.dosing.schedule import DosingSchedule
+from engine.inputs.layout import InputLayout
+from engine.kernel import clock
+from engine.kernel.machine import build
+from engine.kernel.model import LaneModel
+from engine.kernel.patients import Patients, Results
+from engine.kernel.state import Stepper
+from engine.kernel.tallies import Tally
+from engine.network.network import ReactionNetwork
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some patients, as the host describes them: n rows.
+
+    Args:
+        key: two uint32 words.
+        patient, replicate: identities, (n,) uint32.
+        params: resolved parameters, each () or (n,) float64.
+        counts: initial count of every species, each () or (n,).
+        variables: initial value of every variable, each () or (n,).
+        schedule: inputs and doses, shared or n rows.
+    """
+
+    key: np.ndarray
+    patient: np.ndarray
+    replicate: np.ndarray
+    params: Mapping[str, np.ndarray]
+    counts: list[np.ndarray]
+    variables: list[np.ndarray]
+    schedule: DosingSchedule
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came back for n rows.
+
+    Attributes:
+        counts: recorded species at the save times, (n, T, recorded) int32; -1 if not reached.
+        floats: recorded variables and inputs, (n, T, F) float32; NaN if not reached.
+        status, num_steps, num_events: (n,).
+        final_counts: counts when the trajectory ended, (n, S).
+        tallies: name -> (n,).
+    """
+
+    counts: np.ndarray
+    floats: np.ndarray
+    status: np.ndarray
+    num_steps: np.ndarray
+    num_events: np.ndarray
+    final_counts: np.ndarray
+    tallies: dict[str, np.ndarray]
+
+
+class Runner:
+    """Runs chunks of patients of one model with one method; safe to call from several threads.
+
+    Args:
+        model: the model.
+        stepper: the method.
+    """
+
+    def __init__(self, model: LaneModel, stepper: Stepper) -> None:
+        self.model = model
+        self._function = build(model, stepper)
+        self._compiled: dict[Any, Any] = {}
+        self._lock = threading.Lock()
+        self.num_compilations = 0
+
+    def run(self, chunk: Chunk, ts: np.ndarray, num_rows: int) -> Outcome:
+        """Simulate a chunk, padded to `num_rows` so that its size does not matter to the compiler."""
+        patients = self._packed(chunk, ts, num_rows)
+        results = self._executable(patients)(patients)
+        return self._unpacked(results, len(chunk.patient), len(ts))
+
+    def _executable(self, patients: Patients) -> Any:
+        shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(patients))
+        with self._lock:
+            if shapes not in self._compiled:
+                self._compiled[shapes] = self._function.lower(patients).compile()
+                self.num_compilations += 1
+            return self._compiled[shapes]
+
+    def _packed(self, chunk: Chunk, ts: np.ndarray, num_rows: int) -> Patients:
+        def padded(values: np.ndarray, dtype: Any) -> jax.Array:
+            array = np.asarray(values)
+            if array.ndim:
+                width = [(0, num_rows - len(array))] + [(0, 0)] * (array.ndim - 1)
+                array = np.pad(array, width, mode="edge")
+            return jnp.asarray(array.astype(dtype))
+
+        def entries(table: np.ndarray) -> tuple[jax.Array, ...]:
+            rows = (row[0] if table.shape[1] == 1 else row for row in table)
+            return tuple(padded(row, np.float32) for row in rows)
+
+        def shared_or_padded(table: np.ndarray, dtype: Any) -> jax.Array:
+            return jnp.asarray(table.astype(dtype)) if len(table) == 1 else padded(table, dtype)
+
+        program, schedule = self.model.program, _power_of_two_records(chunk.schedule)
+        coefficients = program.coefficient_values(chunk.params)
+        program.check_coefficients(coefficients)
+        split = [clock.split(values) for values in coefficients]
+        save_high, save_low = clock.split(np.append(ts, np.inf))
+        dose_high, dose_low = clock.split(schedule.times)
+        return Patients(
+            jnp.int32(len(chunk.patient)),
+            jnp.asarray(chunk.key, jnp.uint32),
+            padded(chunk.patient, np.uint32),
+            padded(chunk.replicate, np.uint32),
+            tuple(padded(c, np.int32) for c in chunk.counts),
+            tuple(padded(v, np.float32) for v in chunk.variables),
+            tuple(padded(high, np.float32) for high, _ in split),
+            tuple(padded(low, np.float32) for _, low in split) if self.model.events else (),
+            entries(schedule.rates),
+            entries(schedule.gains),
+            entries(schedule.initial),
+            jnp.asarray(save_high),
+            jnp.asarray(save_low),
+            shared_or_padded(dose_high, np.float32),
+            shared_or_padded(dose_low, np.float32),
+            *self._dose_tables(schedule, shared_or_padded),
+        )
+
+    def _dose_tables(self, schedule: DosingSchedule, place: Any) -> tuple[jax.Array, ...]:
+        """Keep factors, increments and molecules: each with as many rows as the dosing times."""
+        rows = max(len(schedule.times), len(schedule.increments), len(schedule.species_increments))
+        tables = (schedule.keep, schedule.increments, schedule.species_increments)
+        types = (np.float32, np.float32, np.int32)
+        return tuple(
+            place(np.broadcast_to(table, (rows, *table.shape[1:])), dtype)
+            for table, dtype in zip(tables, types, strict=True)
+        )
+
+    def _unpacked(self, results: Results, num_patients: int, num_times: int) -> Outcome:
+        saved = np.asarray(results.saved)
+        saved = saved.reshape(-1, num_times, saved.shape[1])[:num_patients]
+        num_recorded = len(self.model.recorded)
+        final = np.asarray(results.final)[:num_patients]
+        num_species = len(self.model.network.species)
+        num_events = final[:, 2] if self.model.is_thinned else final[:, 1] - final[:, 3]
+        return Outcome(
+            saved[:, :, :num_recorded],
+            np.ascontiguousarray(saved[:, :, num_recorded:]).view(np.float32),
+            final[:, 0],
+            final[:, 1],
+            np.maximum(num_events, 0),
+            final[:, 4 : 4 + num_species],
+            self._tallies(final[:, 4 + num_species :]),
+        )
+
+    def _tallies(self, columns: np.ndarray) -> dict[str, np.ndarray]:
+        result, first = {}, 0
+        for name, tally in zip(self.model.tally_names, self.model.tallies, strict=True):
+            width = tally.num_words
+            words = np.ascontiguousarray(columns[:, first : first + width])
+            result[name] = tally.result(words)
+            first += width
+        return result
+
+
+def _power_of_two_records(schedule: DosingSchedule) -> DosingSchedule:
+    """A dosing table of 2**k + 1 records, so that few different lengths are ever compiled."""
+    doses = schedule.times.shape[1] - 1
+    return schedule if doses < 1 else schedule.padded((1 << (doses - 1).bit_length()) + 1)
+
+
+# Compiled models are shared by networks of the same structure: another cell type, another dose.
+
+
+class _Request:
+    """What a compiled model depends on, hashable; carries the objects that build it."""
+
+    def __init__(
+        self,
+        network: ReactionNetwork,
+        tallies: Mapping[str, Tally],
+        layout: InputLayout,
+        recorded: tuple[str, ...],
+        dosed: tuple[str, ...],
+        stepper: Stepper,
+    ) -> None:
+        self.network, self.tallies, self.layout = network, dict(tallies), layout
+        self.recorded, self.dosed, self.stepper = recorded, dosed, stepper
+        named = tuple(self.tallies.items())
+        self._key = (network.structure, named, layout, recorded, dosed, stepper)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Request) and self._key == other._key
+
+
+@lru_cache(maxsize=64)
+def _runner(request: _Request) -> Runner:
+    model = LaneModel(
+        request.network, request.tallies, request.layout, request.recorded, request.dosed
+    )
+    return Runner(model, request.stepper)
+
+
+def runner(
+    network: ReactionNetwork,
+    tallies: Mapping[str, Tally],
+    layout: InputLayout,
+    recorded: tuple[str, ...],
+    dosed: tuple[str, ...],
+    stepper: Stepper,
+) -> Runner:
+    """The runner of a model, compiled at most once per structure."""
+    return _runner(_Request(network, tallies, layout, recorded, dosed, stepper))

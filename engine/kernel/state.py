@@ -1,0 +1,127 @@
+"""The values that the lane machine passes around."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jax import Array
+
+from engine.kernel import clock
+from engine.kernel.levels import Levels
+from engine.kernel.patients import Results
+from engine.kernel.queue import Pending
+
+
+class Constants(NamedTuple):
+    """What a lane holds between two of its stops.
+
+    Attributes:
+        coefficients: one () or (L,) float32 array per coefficient of the program.
+        variables: one (L,) float32 array per variable.
+        levels: the inputs' amplitudes and rates.
+        stop: time of the next stop, (L,) float32.
+        span: length of the segment, (L,) float32.
+        truths: whether each watched trigger held when the segment began, (L,) bool.
+        passed: whether each time threshold of the triggers has passed, (L,) bool.
+        is_running: scalar, whether any lane is alive in this block.
+    """
+
+    coefficients: tuple[Array, ...]
+    variables: tuple[Array, ...]
+    levels: Levels
+    stop: Array
+    span: Array
+    truths: tuple[Array, ...]
+    passed: tuple[Array, ...]
+    is_running: Array
+
+
+class Lanes(NamedTuple):
+    """What a step changes.
+
+    Attributes:
+        counts: one (L,) int32 array per species.
+        generator: the four words of the random generator.
+        remaining: time to the next stop; a negative number -r is a lane held at r, -inf a lane
+            that has reached its stop.
+        compensation: Kahan's compensation of `remaining`.
+        scale: the last total propensity; negative while a rare reaction is to be chosen.
+        num_steps: candidate events so far, int32.
+        num_events: reactions fired so far, int32.
+        tallies: state of every tally.
+    """
+
+    counts: tuple[Array, ...]
+    generator: tuple[Array, Array, Array, Array]
+    remaining: Array
+    compensation: Array
+    scale: Array
+    num_steps: Array
+    num_events: Array
+    tallies: tuple[tuple[Array, ...], ...]
+
+
+class Course(NamedTuple):
+    """Where a lane's patient stands.
+
+    Attributes:
+        row: the patient's row in the chunk; -1 is an idle lane.
+        key: the patient's key, two words.
+        segment: number of the segment, the counter of the random stream.
+        stop: time of the next stop.
+        save_index, dose_index: next save time and dose.
+        num_stops: steps that ended at a stop instead of an event.
+        status: why the lane ends, or COMPLETE.
+        truths: every trigger's truth.
+        pending: the event queue.
+    """
+
+    row: Array
+    key: tuple[Array, Array]
+    segment: Array
+    stop: clock.Time
+    save_index: Array
+    dose_index: Array
+    num_stops: Array
+    status: Array
+    truths: tuple[Array, ...]
+    pending: Pending
+
+
+class Stepper(NamedTuple):
+    """What a method gives the machine.
+
+    Attributes:
+        step: advances every lane by one candidate event.
+        resolve: fires the reactions that `step` left to the end of the block.
+        max_events: candidate events per trajectory.
+        queue_size: slots of the event queue.
+        lanes: number of lanes L.
+        block: steps per block K, or None to adapt it to the distance between stops.
+    """
+
+    step: Callable[[Any, Constants, Lanes], Lanes]
+    resolve: Callable[[Any, Constants, Lanes, Array], Lanes]
+    max_events: int
+    queue_size: int
+    lanes: int
+    block: int | None
+
+
+class Machine(NamedTuple):
+    """The state of the whole machine between blocks.
+
+    Attributes:
+        lanes, constants, course: the lanes.
+        next_row: the first patient that has no lane yet.
+        block: steps of the last block.
+        num_waited: lanes that waited at its end.
+        results: what has been written.
+    """
+
+    lanes: Lanes
+    constants: Constants
+    course: Course
+    next_row: Array
+    block: Array
+    num_waited: Array
+    results: Results

@@ -1,0 +1,1 @@
+"""From a network's expressions to array functions."""

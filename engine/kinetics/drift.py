@@ -1,0 +1,116 @@
+"""The reaction-rate equations: a network's deterministic drift in molecule counts."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from engine.errors import InvalidInput
+from engine.kinetics.evaluate import evaluate
+from engine.network.expressions import TIME, symbols
+from engine.network.network import ReactionNetwork, hint
+
+Array = Any
+Drift = Callable[[Array, Array, Mapping[str, Array], Mapping[str, Array]], Array]
+
+
+def drift(network: ReactionNetwork) -> Drift:
+    r"""The right-hand side of the reaction-rate equations in molecule counts.
+
+    .. math:: dx/dt = \sum_j v_j a_j(x, t)
+
+    with v_j the net change of counts by reaction j and a_j its propensity **as written**: a pair
+    of equal molecules reacts at c n (n - 1) / 2, not c n^2 / 2, so that the drift is the one of the
+    stochastic process and not of its large-volume limit. The solution is the mean of the exact
+    process only for laws linear in the counts. Assignment rules are evaluated at every call; a
+    target of a rate rule has the rule's value added to its derivative.
+
+    Args:
+        network: the network; its events are not part of the drift.
+
+    Returns:
+        A function `(t, x, params, inputs) -> dx/dt` with t a scalar time; x and dx/dt of shape
+        (S,), molecules and molecules per time, in the order of `state_names(network)`; `params` a
+        scalar for every parameter and compartment (see `resolve_parameters`), and for variables
+        that no rate rule changes where they differ from the network's value; `inputs` the value
+        of every input. The result has the floating type of x. Pure and traceable (jit, vmap, grad).
+
+    Example:
+        >>> from engine.network.rate_laws import MassAction
+        >>> from engine.network.reactions import Reaction
+        >>> network = ReactionNetwork({"X": 0}, [Reaction("0 -> X", MassAction("k"))], {"k": 2.0})
+        >>> float(drift(network)(0.0, jnp.zeros(1), {"k": 2.0}, {})[0])
+        2.0
+
+    References:
+        Gillespie 1977, doi:10.1021/j100540a008.
+    """
+    names = state_names(network)
+    net_changes = np.zeros((len(names), len(network.reactions)))
+    for column, reaction in enumerate(network.reactions):
+        for name, change in network.changes(reaction).items():
+            net_changes[names.index(name), column] = change
+    laws = [reaction.propensity for reaction in network.reactions]
+    held = {v.name: network.initial_values[v.name] for v in network.variables}
+
+    def derivative(
+        t: Array, x: Array, params: Mapping[str, Array], inputs: Mapping[str, Array]
+    ) -> Array:
+        dtype = x.dtype
+        values = {name: jnp.asarray(value, dtype) for name, value in {**held, **params}.items()}
+        values |= {name: jnp.asarray(value, dtype) for name, value in inputs.items()}
+        values |= {name: x[position] for position, name in enumerate(names)}
+        values[TIME] = jnp.asarray(t, dtype)
+        for name, rule in network.rules.items():
+            values[name] = evaluate(rule, values, jnp, dtype)
+        dx = jnp.zeros(len(names), dtype)
+        if laws:
+            propensities = jnp.stack([evaluate(law, values, jnp, dtype) for law in laws])
+            dx = jnp.dot(jnp.asarray(net_changes, dtype), propensities, precision="highest")
+        for rate in network.rate_rules:
+            value = evaluate(rate.expression, values, jnp, dtype)
+            dx = dx.at[names.index(rate.target)].add(value)
+        return dx
+
+    return derivative
+
+
+def state_names(network: ReactionNetwork) -> tuple[str, ...]:
+    """The axis of the drift: the species, then the variables that a rate rule changes."""
+    targets = {rule.target for rule in network.rate_rules}
+    return network.species_names + tuple(v.name for v in network.variables if v.name in targets)
+
+
+def resolve_parameters(
+    network: ReactionNetwork, params: Mapping[str, Array]
+) -> dict[str, np.ndarray]:
+    """Every parameter and compartment in float64, those given first.
+
+    A parameter that is an expression of others follows the given ones, patient by patient, unless
+    it is given itself.
+
+    Args:
+        network: the network.
+        params: scalars or arrays (N,) by name; they may be a part of the parameters, or all.
+
+    Returns:
+        For every parameter and compartment a float64 array, () or (N,).
+
+    Raises:
+        InvalidInput: a name that is not a parameter or compartment, or a circular definition.
+    """
+    values = {c.name: np.asarray(c.volume, np.float64) for c in network.compartments}
+    for name, value in params.items():
+        if network.kind_of(name) not in ("parameter", "compartment"):
+            known = [p.name for p in network.parameters]
+            raise InvalidInput(f"'{name}' is not a parameter of {network.name}{hint(name, known)}")
+        values[name] = np.asarray(value, np.float64)
+    pending = {p.name: p.value for p in network.parameters if p.name not in values}
+    while pending:
+        ready = [name for name, value in pending.items() if symbols(value) <= values.keys()]
+        if not ready:
+            raise InvalidInput(f"parameters depend on each other in a circle: {', '.join(pending)}")
+        for name in ready:
+            values[name] = np.asarray(evaluate(pending.pop(name), values, np, np.float64))
+    return values

@@ -1,0 +1,1 @@
+"""One simulation algorithm a file."""

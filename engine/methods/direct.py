@@ -1,0 +1,331 @@
+"""The direct method: exact stochastic simulation, one event a step.
+
+Gillespie (1977), doi:10.1021/j100540a008; with inputs that move between events it thins candidate
+events against an upper bound (Extrande: Voliotis et al. 2016, doi:10.1371/journal.pcbi.1004923).
+Exact in distribution. Cost per step: every propensity once. Use when populations are moderate or
+noise matters; cannot do rate rules (continuous variables) or delays inside rate laws. Fastest when
+networks have up to some hundred reactions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from engine.errors import InvalidInput
+from engine.kernel import levels, random
+from engine.kernel.materialise import materialise
+from engine.kernel.model import LaneModel
+from engine.kernel.state import Constants, Lanes
+from engine.kernel.tallies import Interval, Jump
+from engine.network.expressions import TIME
+from engine.network.network import ReactionNetwork
+
+# A reaction below this share of the total is selected on its own, at the end of the block: a
+# float32 cumulative sum would distort it by up to 2**-24 / RARE (0.02%), and drop it entirely at 1e-8.
+RARE = 2.0**-12
+# Look-ahead windows of thinning hold this many expected events: the chance of finding none, and so
+# of a wasted step, is exp(-4); a longer window would loosen the bound.
+WINDOW = 4.0
+# Guards the bound against rounding of the interval arithmetic.
+SLACK = 1.0 + 1e-5
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Gillespie's direct method, exact.
+
+    Waiting time Exp(a_0), reaction j with probability a_j / a_0, where a_0 = sum_j a_j. With
+    inputs: candidates at rate B >= a_0(t) over a look-ahead window, accepted with probability
+    a_0(t) / B.
+
+    Args:
+        max_events: candidate events per trajectory after which it stops with
+            `Status.EVENT_BUDGET_SPENT`; default 50 million.
+        queue_size: delayed SBML events that may be pending at once in a trajectory; default 16.
+        lanes: trajectories that a block advances together; default 32 to 128 by the number of
+            trajectories. The results do not depend on it.
+        block: steps between two looks at which lanes have stopped; by default adapted to the
+            distance between stops. The results do not depend on it.
+
+    Raises:
+        InvalidInput: a limit below 1.
+
+    References:
+        Gillespie 1977, doi:10.1021/j100540a008. Voliotis et al. 2016,
+        doi:10.1371/journal.pcbi.1004923.
+
+    Example:
+        >>> Direct(max_events=1_000_000).max_events
+        1000000
+    """
+
+    max_events: int = 50_000_000
+    queue_size: int = 16
+    lanes: int | None = None
+    block: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_events", "queue_size", "lanes", "block"):
+            value = getattr(self, name)
+            if value is None and name in ("lanes", "block"):
+                continue
+            if not isinstance(value, int) or not 1 <= value < 2**31:
+                raise InvalidInput(f"Direct({name}={value!r}): give a whole number of at least 1")
+
+    def check(self, network: ReactionNetwork) -> None:
+        """Refuse by name what this method cannot do exactly."""
+        if network.rate_rules:
+            raise InvalidInput(
+                f"the rate rule of '{network.rate_rules[0].target}' makes it a continuous variable, "
+                "which the direct method cannot simulate; use engine.ODE()"
+            )
+
+
+class Selection(NamedTuple):
+    """A partition of the propensities for choosing a reaction.
+
+    Attributes:
+        cumulative: running sum of the common reactions' propensities, one array per reaction.
+        rare: sum of the rare reactions' propensities.
+        total: sum of all.
+    """
+
+    cumulative: list[Array]
+    rare: Array
+    total: Array
+
+
+def partition(propensities: Sequence[Array], scale: Array, is_running: Array) -> Selection:
+    """Split propensities into common and rare ones, relative to the last total.
+
+    The split depends on the path alone, and both parts are summed exactly enough on their own:
+    whatever the threshold is, the next reaction has the right distribution.
+    """
+    threshold = jnp.abs(scale) * jnp.float32(RARE)
+    common = rare = jnp.zeros_like(scale)
+    cumulative = []
+    for a in propensities:
+        large = jnp.where(a >= threshold, a, jnp.float32(0))
+        rare = rare + (a - large)
+        common = common + large
+        cumulative.append(common)
+    cumulative, rare = materialise(is_running, (cumulative, rare))
+    total = cumulative[-1] + rare
+    # An infinite total would freeze the clock: NaN stops the lane with a status instead.
+    total = jnp.where(total < jnp.inf, total, jnp.float32(jnp.nan))
+    return Selection(cumulative, rare, total)
+
+
+def fire(
+    model: LaneModel, counts: Sequence[Array], cumulative: Sequence[Array], target: Array
+) -> tuple[tuple[Array, ...], Callable[[str], Array]]:
+    """Counts after the first reaction whose cumulative propensity exceeds `target`.
+
+    With masks g_j = (target >= c_j) the change of species i is
+    v_0i + sum_j g_j (v_j+1,i - v_ji), v past the last reaction being zero: a target of +inf fires
+    nothing. Fourteen per cent faster than one-hot selection.
+    """
+    passed = [(target >= c).astype(jnp.int32) for c in cumulative]
+    changes = model.net_changes
+    result = []
+    for species, count in enumerate(counts):
+        column = [int(v) for v in changes[:, species]] + [0]
+        if column[0]:
+            count = count + jnp.int32(column[0])
+        for j, mask in enumerate(passed):
+            step = column[j + 1] - column[j]
+            if step == 1:
+                count = count + mask
+            elif step == -1:
+                count = count - mask
+            elif step:
+                count = count + mask * jnp.int32(step)
+        result.append(count)
+
+    def fired(name: str) -> Array:
+        j = model.network.reaction_names.index(name)
+        before = passed[j - 1] == 1 if j else target < jnp.inf
+        return before & (passed[j] == 0)
+
+    return tuple(result), fired
+
+
+class Candidate(NamedTuple):
+    """A proposed next event.
+
+    Attributes:
+        values: the environment in which it would happen.
+        selection: the propensities there.
+        wait: time to it, or to the end of the look-ahead window.
+        is_event: whether the candidate falls inside the window.
+        ceiling: the rate at which candidates are proposed.
+    """
+
+    values: Mapping[str, Array]
+    selection: Selection
+    wait: Array
+    is_event: Array | None
+    ceiling: Array
+
+
+def propose(model: LaneModel, constants: Constants, lanes: Lanes, unit_wait: Array) -> Candidate:
+    """The next candidate where propensities are constant between events."""
+    values = model.values(constants, lanes.counts, lanes.remaining)
+    propensities = model.program.propensities(values, jnp, jnp.float32)
+    selection = partition(propensities, lanes.scale, constants.is_running)
+    ceiling = selection.total
+    wait = unit_wait / jnp.maximum(ceiling, jnp.float32(1e-37))
+    return Candidate(values, selection, wait, None, ceiling)
+
+
+def propose_thinned(
+    model: LaneModel, constants: Constants, lanes: Lanes, unit_wait: Array
+) -> Candidate:
+    """The next candidate where time or inputs move the propensities between events."""
+    remaining, floor = lanes.remaining, jnp.float32(1e-37)
+    window = jnp.float32(WINDOW) / jnp.maximum(jnp.abs(lanes.scale), floor)
+    left = jnp.maximum(remaining - window, jnp.float32(0))
+    since, until = constants.span - remaining, constants.span - left
+    moving = {TIME: (constants.stop - remaining, constants.stop - left)}
+    moving |= levels.bounds_over(model.layout, constants.levels, since, until)
+    base = model.base_values(constants, lanes.counts)
+    base = model.program.fixed_environment(base, jnp, jnp.float32)
+    uppers = model.program.upper_bounds(base, moving, jnp, jnp.float32)
+    ceiling = uppers[0]
+    for upper in uppers[1:]:
+        ceiling = ceiling + upper
+    ceiling = ceiling * jnp.float32(SLACK)
+    wait = unit_wait / jnp.maximum(ceiling, floor)
+    is_event = wait <= window
+    wait = jnp.minimum(wait, window)
+    values = model.values(constants, lanes.counts, jnp.maximum(remaining - wait, jnp.float32(0)))
+    propensities = model.program.propensities(values, jnp, jnp.float32)
+    selection = partition(propensities, lanes.scale, constants.is_running)
+    # NaN where the bound does not hold or is infinite: the lane stops with a status.
+    is_bounded = (selection.total <= ceiling) & (ceiling < jnp.inf)
+    total = jnp.where(is_bounded, selection.total, jnp.float32(jnp.nan))
+    wait = jnp.where(is_bounded, wait, jnp.float32(jnp.nan))
+    return Candidate(values, selection._replace(total=total), wait, is_event, ceiling)
+
+
+def step(model: LaneModel, constants: Constants, lanes: Lanes) -> Lanes:
+    """Advance every lane by one candidate event; lanes that wait stay as they are."""
+    is_alive = lanes.remaining >= 0
+    wait_bits, generator = random.draw(lanes.generator)
+    choice_bits, generator = random.draw(generator)
+    unit_wait = random.exponential(wait_bits)
+    share = random.fine_uniform(choice_bits, wait_bits)
+    unit_wait, share, generator = materialise(constants.is_running, (unit_wait, share, generator))
+    proposer = propose_thinned if model.is_thinned else propose
+    candidate = proposer(model, constants, lanes, unit_wait)
+    selection = candidate.selection
+
+    # Kahan's compensated countdown: NaN and overshoot both end as "reached".
+    wanted = candidate.wait + lanes.compensation
+    remaining = lanes.remaining - wanted
+    is_inside = remaining >= 0
+    is_next = is_alive & is_inside
+    if candidate.is_event is not None:
+        is_next = is_next & candidate.is_event
+
+    point = share * candidate.ceiling
+    is_rare = is_next & (point < selection.rare)
+    is_fired = is_next & (point >= selection.rare)
+    if candidate.is_event is not None:
+        is_fired = is_fired & (point < selection.total)
+    target = jnp.where(is_fired, point - selection.rare, jnp.float32(jnp.inf))
+    target = materialise(constants.is_running, target)
+    counts, fired = fire(model, lanes.counts, selection.cumulative, target)
+
+    tallies = _tally(model, constants, lanes, candidate, is_alive, counts, fired, is_fired)
+    is_held = is_rare
+    if model.events:
+        after = model.values(constants, counts, jnp.maximum(remaining, jnp.float32(0)))
+        changed = model.events.watched_changed(after, constants.truths)
+        if changed is not None:
+            is_held = is_held | (is_fired & changed)
+    # A held lane keeps its time as a negative number, which must not be zero.
+    held = -jnp.maximum(remaining, jnp.float32(1e-37))
+    moved = jnp.where(is_inside, jnp.where(is_held, held, remaining), jnp.float32(-jnp.inf))
+    return Lanes(
+        counts,
+        generator,
+        jnp.where(is_alive, moved, lanes.remaining),
+        jnp.where(is_alive, wanted - (lanes.remaining - remaining), lanes.compensation),
+        jnp.where(is_alive, jnp.where(is_rare, -lanes.scale, selection.total), lanes.scale),
+        lanes.num_steps + is_alive.astype(jnp.int32),
+        lanes.num_events + is_fired.astype(jnp.int32) if model.is_thinned else lanes.num_events,
+        tallies,
+    )
+
+
+def _tally(
+    model: LaneModel,
+    constants: Constants,
+    lanes: Lanes,
+    candidate: Candidate,
+    is_alive: Array,
+    counts: tuple[Array, ...],
+    fired: Callable[[str], Array],
+    is_fired: Array,
+) -> tuple[tuple[Array, ...], ...]:
+    """Every tally after the stretch up to the candidate and the jump, if there was one."""
+    if not model.tallies:
+        return ()
+    reach = jnp.minimum(candidate.wait, lanes.remaining)
+    elapsed = jnp.where(is_alive & (reach > 0), reach, jnp.float32(0))
+    time_left = lanes.remaining - elapsed
+
+    def at(fraction: float) -> Mapping[str, Array]:
+        return model.values(
+            constants, lanes.counts, lanes.remaining - jnp.float32(fraction) * elapsed
+        )
+
+    after = model.values(constants, counts, time_left)
+    jump = Jump(after, constants.stop - time_left, fired, is_fired)
+    states = []
+    for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
+        observe = model.observe(index)
+        stretch = Interval(elapsed, at, model.tally_moves(index))
+        passed = tally.interval(state, stretch, observe)
+        states.append(tuple(jnp.where(is_alive, a, b) for a, b in zip(passed, state, strict=True)))
+    return model.jump_tallies(tuple(states), jump)
+
+
+def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array) -> Lanes:
+    """Choose and fire the rare reaction of the lanes that wait for it.
+
+    Runs once a block. Among the rare reactions the propensities are summed on their own, so that
+    even one with 1e-9 of the total is chosen with its right probability.
+    """
+    left = jnp.maximum(-lanes.remaining, jnp.float32(0))
+    left = jnp.where(jnp.isfinite(left), left, jnp.float32(0))
+    values = model.values(constants, lanes.counts, left)
+    threshold = jnp.abs(lanes.scale) * jnp.float32(RARE)
+    total = jnp.zeros_like(threshold)
+    cumulative = []
+    for a in model.program.propensities(values, jnp, jnp.float32):
+        total = total + jnp.where(a >= threshold, jnp.float32(0), a)
+        cumulative.append(total)
+    bits, generator = random.draw(lanes.generator)
+    extra, generator = random.draw(generator)
+    point = jnp.minimum(random.fine_uniform(bits, extra) * total, total * jnp.float32(1 - 2**-24))
+    target = jnp.where(is_rare, point, jnp.float32(jnp.inf))
+    counts, fired = fire(model, lanes.counts, cumulative, target)
+    after = model.values(constants, counts, left)
+    jump = Jump(after, constants.stop - left, fired, is_rare)
+    return lanes._replace(
+        counts=counts,
+        generator=tuple(
+            jnp.where(is_rare, new, old)
+            for new, old in zip(generator, lanes.generator, strict=True)
+        ),
+        tallies=model.jump_tallies(lanes.tallies, jump),
+        scale=jnp.where(is_rare, jnp.abs(lanes.scale), lanes.scale),
+        num_events=lanes.num_events + is_rare.astype(jnp.int32)
+        if model.is_thinned
+        else lanes.num_events,
+    )

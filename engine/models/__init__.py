@@ -1,0 +1,9 @@
+"""The library of cytokine models: one biology a file, every number with a unit and a source."""
+
+from collections.abc import Callable
+
+from engine.models.il2 import il2_receptor
+from engine.network.network import ReactionNetwork
+
+MODELS: dict[str, Callable[..., ReactionNetwork]] = {"il2_receptor": il2_receptor}
+"""Every model by name: functions that give a network when called without arguments."""

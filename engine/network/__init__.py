@@ -1,0 +1,1 @@
+"""What reacts: species, rate laws, reactions, events and rules, without any array library."""

@@ -1,0 +1,1 @@
+"""Figures and tables; reads a store, never simulates."""

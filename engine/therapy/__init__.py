@@ -1,0 +1,1 @@
+"""Molecules and what is done to them."""

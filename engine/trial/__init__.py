@@ -1,0 +1,1 @@
+"""Virtual trials: arms, endpoints, the trial, its store and its analysis."""
