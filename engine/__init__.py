@@ -41,3 +41,4 @@ from engine.network.sbml_reader import read_sbml as read_sbml
 from engine.network.sbml_writer import write_sbml as write_sbml
 from engine.simulate import simulate as simulate
 from engine.simulate import simulate_chunks as simulate_chunks
+from engine.configure import configure_cpu as configure_cpu

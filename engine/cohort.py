@@ -1,6 +1,6 @@
 """The rows of a simulation: who is simulated, with which numbers, checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,13 @@ import numpy as np
 from engine.dosing.pharmacokinetics import Pharmacokinetics
 from engine.dosing.regimen import Regimen
 from engine.dosing.schedule import DosingSchedule, compile_schedule
+from engine.dosing.starting import starting_at
 from engine.errors import InvalidInput
 from engine.kinetics.drift import resolve_parameters
 from engine.kinetics.evaluate import evaluate
 from engine.network.expressions import TIME, Expression, Number, symbols
 from engine.network.network import ReactionNetwork
+from engine.network.quantities import check_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,16 +24,18 @@ class Cohort:
 
     Attributes:
         network: the network, with a reaction added for every species that is infused.
+        start: when the trajectories begin and `counts` hold.
         ts: save times, (T,).
         patient_ids: (P,) uint32.
         num_replicates: rows per patient.
         params: every parameter, () or (P,) float64.
         counts: initial value of every species, () or (P,) float64.
         variables: initial value of every variable, () or (P,) float64.
-        schedule: inputs and doses, shared or P rows.
+        schedule: inputs and doses from `start`, shared or P rows.
     """
 
     network: ReactionNetwork
+    start: float
     ts: np.ndarray
     patient_ids: np.ndarray
     num_replicates: int
@@ -39,6 +43,11 @@ class Cohort:
     counts: list[np.ndarray]
     variables: list[np.ndarray]
     schedule: DosingSchedule
+
+    @property
+    def elapsed(self) -> np.ndarray:
+        """The save times from the start, (T,)."""
+        return self.ts - self.start
 
     @property
     def num_rows(self) -> int:
@@ -65,6 +74,7 @@ def prepare(
     x0: Mapping[str, Any] | None,
     inputs: Mapping[str, Pharmacokinetics] | None,
     regimen: Regimen | Sequence[Regimen] | None,
+    start: float = 0.0,
 ) -> Cohort:
     """Check the arguments of `simulate` and resolve them to arrays.
 
@@ -75,6 +85,7 @@ def prepare(
         if not isinstance(number, int | np.integer) or number < 1:
             raise InvalidInput(f"{name}={number!r}: give a whole number of at least 1")
     times = save_times(ts)
+    begin = _beginning(network, start, times)
     ids = _identities(patient_ids, num_patients)
     _refuse_unused_compartments(network, params or {})
     given = {
@@ -86,7 +97,10 @@ def prepare(
     variables = [_initial(v.name, v.initial, numbers) for v in network.variables]
     extended, schedule = compile_schedule(network, inputs or {}, regimen, num_patients)
     _refuse_inexact_rescue(extended, schedule)
-    return Cohort(extended, times, ids, int(num_replicates), numbers, counts, variables, schedule)
+    schedule = starting_at(schedule, begin)
+    return Cohort(
+        extended, begin, times, ids, int(num_replicates), numbers, counts, variables, schedule
+    )
 
 
 def save_times(ts: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -110,6 +124,41 @@ def save_times(ts: Sequence[float] | np.ndarray) -> np.ndarray:
     if not times[-1] > 0:
         raise InvalidInput("ts ends at 0; give a horizon after time 0")
     return times
+
+
+def _beginning(network: ReactionNetwork, start: float, times: np.ndarray) -> float:
+    """The start as a number; after 0 the network must not look at the clock."""
+    begin = check_number("start", start)
+    if begin == 0.0:
+        return begin
+    if times[0] < begin or not times[-1] > begin:
+        raise InvalidInput(
+            f"ts goes from {times[0]:g} to {times[-1]:g} with start={begin:g}; save times lie at "
+            "or after the start, the last one after it"
+        )
+    for what, expressions in _looks_at_time(network):
+        if any(TIME in symbols(expression) for expression in expressions):
+            raise InvalidInput(
+                f"{what} mentions 'time', which start={begin:g} would shift; simulate from time 0"
+            )
+    return begin
+
+
+def _looks_at_time(network: ReactionNetwork) -> Iterator[tuple[str, Iterable[Expression]]]:
+    """Everything of a network that could mention the time, with what it is."""
+    for reaction in network.reactions:
+        yield f"reaction '{reaction.name}'", [reaction.propensity]
+    for target, rule in network.rules.items():
+        yield f"the assignment rule of '{target}'", [rule]
+    for rate_rule in network.rate_rules:
+        yield f"the rate rule of '{rate_rule.target}'", [rate_rule.expression]
+    for event in network.events:
+        others = (event.delay, event.priority)
+        given = [*event.assignments.values(), *event.doses.values()]
+        given += [expression for expression in others if expression is not None]
+        yield f"event '{event.name}'", [event.trigger, *given]
+    for one in (*network.species, *network.variables):
+        yield f"the initial value of '{one.name}'", [one.initial]
 
 
 def _identities(patient_ids: Sequence[int] | np.ndarray | None, num_patients: int) -> np.ndarray:

@@ -11,13 +11,13 @@ from engine.errors import InvalidInput
 from engine.kernel.runner import Chunk, Outcome, Runner, runner
 from engine.kernel.state import Stepper
 from engine.kernel.status import Status
-from engine.kernel.tallies import Tally
+from engine.kernel.tallies import FirstPassage, Tally
 from engine.kinetics.drift import state_names
 from engine.kinetics.evaluate import evaluate
 from engine.methods import direct, ode
 from engine.methods.direct import Direct
 from engine.methods.ode import ODE
-from engine.network.expressions import symbols
+from engine.network.expressions import TIME, symbols
 from engine.network.network import ReactionNetwork
 
 Task = Callable[[], Ensemble]
@@ -39,6 +39,7 @@ def direct_tasks(
     network = cohort.network
     method.check(network)
     recorded = recorded_species(network, record)
+    _refuse_clocks(tallies, cohort.start)
     num_rows, lanes = _chunk_size(method, cohort, len(recorded), num_workers)
     stepper = Stepper(
         direct.step, direct.resolve, method.max_events, method.queue_size, lanes, method.block
@@ -62,6 +63,26 @@ def recorded_species(network: ReactionNetwork, record: Sequence[str] | None) -> 
     for name in record:
         network.require(name, "species", what="record")
     return tuple(name for name in network.species_names if name in set(record))
+
+
+def _refuse_clocks(tallies: Mapping[str, Tally], start: float) -> None:
+    for name, tally in tallies.items():
+        if start and TIME in symbols(tally.expression):
+            raise InvalidInput(
+                f"tally '{name}' mentions 'time', which start={start:g} would shift; simulate from "
+                "time 0"
+            )
+
+
+def _since_time_zero(
+    run: Runner, tallies: Mapping[str, np.ndarray], start: float
+) -> dict[str, np.ndarray]:
+    """The tallies, times of first passage counted from time 0 as the save times are."""
+    kinds = dict(zip(run.model.tally_names, run.model.tallies, strict=True))
+    return {
+        name: values + start if start and isinstance(kinds[name], FirstPassage) else values
+        for name, values in tallies.items()
+    }
 
 
 def _chunk_size(
@@ -95,7 +116,7 @@ def _simulated(
         [cohort.take(v, members) for v in cohort.variables],
         cohort.schedule.rows(members),
     )
-    outcome = run.run(chunk, cohort.ts, num_rows)
+    outcome = run.run(chunk, cohort.elapsed, num_rows)
     levels = {name: outcome.floats[:, :, i] for i, name in enumerate(run.model.float_names)}
     return Ensemble(
         outcome.counts,
@@ -106,7 +127,7 @@ def _simulated(
         outcome.num_steps,
         chunk.patient,
         chunk.replicate,
-        outcome.tallies,
+        _since_time_zero(run, outcome.tallies, cohort.start),
         cohort.network,
         params,
         levels,
@@ -166,7 +187,7 @@ def _integrated(
     columns = [np.broadcast_to(cohort.take(start[n], members), rows.shape) for n in names]
     schedule = cohort.schedule.rows(members)
     values, is_ok = ode.integrate(
-        method, network, cohort.ts, params, np.stack(columns, axis=1), schedule
+        method, network, cohort.elapsed, params, np.stack(columns, axis=1), schedule
     )
     none = np.zeros(len(rows), np.int64)
     return Ensemble(
@@ -195,5 +216,7 @@ def _ode_levels(
     }
     schedule = cohort.schedule.rows(members)
     for item in network.inputs:
-        levels[item.name] = np.broadcast_to(concentration(schedule, item.name, cohort.ts), shape)
+        levels[item.name] = np.broadcast_to(
+            concentration(schedule, item.name, cohort.elapsed), shape
+        )
     return levels

@@ -37,6 +37,7 @@ def simulate(
     regimen: Regimen | Sequence[Regimen] | None = None,
     tallies: Mapping[str, Tally] | None = None,
     record: Sequence[str] | None = None,
+    start: float = 0.0,
     is_failure_raised: bool = True,
     progress: Progress | None = None,
 ) -> Ensemble:
@@ -61,6 +62,8 @@ def simulate(
         regimen: doses of all patients, or one `Regimen` per patient.
         tallies: name -> `TimeIntegral(...)`, `Maximum(...)`, ...: path functionals, exact.
         record: species to save at `ts`; default all, `()` none (tallies only).
+        start: when the trajectories begin: there `x0` holds, and tallies begin. Earlier doses have
+            only shaped the inputs. Doses and `ts` keep counting from time 0. Default 0.
         is_failure_raised: raise `SimulationFailed` where a trajectory does not end; otherwise
             look at `ensemble.status`.
         progress: called with (trajectories done, trajectories in all) after every chunk.
@@ -100,6 +103,7 @@ def simulate(
             regimen=regimen,
             tallies=tallies,
             record=record,
+            start=start,
             progress=progress,
         )
     )
@@ -124,6 +128,7 @@ def simulate_chunks(
     regimen: Regimen | Sequence[Regimen] | None = None,
     tallies: Mapping[str, Tally] | None = None,
     record: Sequence[str] | None = None,
+    start: float = 0.0,
     progress: Progress | None = None,
 ) -> Iterator[Ensemble]:
     """The same as `simulate`, as a stream of ensembles in order of the rows.
@@ -135,7 +140,7 @@ def simulate_chunks(
         An `Ensemble` per chunk of consecutive trajectories.
     """
     cohort = prepare(
-        network, ts, num_patients, num_replicates, patient_ids, params, x0, inputs, regimen
+        network, ts, num_patients, num_replicates, patient_ids, params, x0, inputs, regimen, start
     )
     words = key_words(key)
     if isinstance(method, ODE):

@@ -24,6 +24,11 @@ class InputLayout:
         """Length of the row of amplitudes."""
         return len(self.num_modes) + sum(self.num_modes)
 
+    @property
+    def still(self) -> frozenset[str]:
+        """Inputs without decaying modes: they change only when they are dosed."""
+        return frozenset(n for n, m in zip(self.names, self.num_modes, strict=True) if m == 0)
+
     def entries(self) -> Iterator[tuple[str, range]]:
         """Each input with the positions of its level and modes."""
         start = 0

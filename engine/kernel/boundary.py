@@ -29,21 +29,23 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
     now = clock.select(is_reached, course.stop, clock.shift(course.stop, -left))
 
     status = _failures(model, stepper, lanes, course.status, is_waiting, is_live)
+    # Nothing more happens to a lane that failed: no dose, no event, no saved row.
+    is_sound = status == jnp.int32(Status.COMPLETE)
     lanes, segment = _new_segment(course, lanes, is_waiting)
     lanes = _resolve_rare(model, stepper, constants, lanes, is_held)
     constants = _moved_constants(model, constants, is_waiting, left, now)
 
     world = World(lanes.counts, constants.variables, constants.levels.amplitudes)
     world, dose_index, is_dosed = apply_doses(
-        model, patients, course.row, course.dose_index, is_reached, now, world
+        model, patients, course.row, course.dose_index, is_reached & is_sound, now, world
     )
-    happened = run_events(
-        model, patients, constants, course._replace(segment=segment), is_waiting, now, world
-    )
+    moved = course._replace(segment=segment)
+    happened = run_events(model, patients, constants, moved, is_waiting & is_sound, now, world)
     world, is_changed = happened.world, is_dosed | happened.is_changed
     status = combine(status, happened.is_overflow, Status.EVENT_QUEUE_OVERFLOW)
     status = combine(status, happened.is_cascade, Status.EVENT_CASCADE)
     status = combine(status, happened.is_invalid, Status.INVALID_ASSIGNMENT)
+    status = combine(status, is_live & _is_large(world.counts), Status.POPULATION_OVERFLOW)
     constants = constants._replace(
         variables=world.variables,
         levels=constants.levels._replace(amplitudes=world.amplitudes),
@@ -54,6 +56,7 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
     lanes = _tally_change(model, constants, lanes, is_changed, now)
 
     is_saved = is_reached & clock.is_same(now, _save_time(patients, course.save_index))
+    is_saved = is_saved & (status == jnp.int32(Status.COMPLETE))
     results = _save(model, constants, lanes, course, is_saved, machine.results)
     save_index = course.save_index + is_saved.astype(jnp.int32)
     num_times = patients.save_high.shape[0] - 1
@@ -92,7 +95,7 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
         lanes=lanes,
         constants=constants,
         course=course,
-        num_waited=jnp.sum(is_waiting.astype(jnp.int32)),
+        num_waited=jnp.sum(is_waiting, dtype=jnp.int32),
         results=results,
     )
 
@@ -109,11 +112,15 @@ def _failures(
     status = combine(status, is_waiting & ~jnp.isfinite(lanes.scale), Status.INVALID_PROPENSITY)
     is_spent = is_live & (lanes.num_steps >= jnp.int32(stepper.max_events))
     status = combine(status, is_spent, Status.EVENT_BUDGET_SPENT)
-    is_large = jnp.zeros_like(is_live)
-    for count in lanes.counts:
-        # A count that wrapped around is negative.
+    return combine(status, is_live & _is_large(lanes.counts), Status.POPULATION_OVERFLOW)
+
+
+def _is_large(counts: tuple[Array, ...]) -> Array:
+    """Where a count comes near 2**31, or wrapped around and is negative."""
+    is_large = jnp.zeros_like(counts[0], bool)
+    for count in counts:
         is_large = is_large | (count > jnp.int32(LARGEST_COUNT)) | (count < 0)
-    return combine(status, is_live & is_large, Status.POPULATION_OVERFLOW)
+    return is_large
 
 
 def _new_segment(course: Course, lanes: Lanes, is_waiting: Array) -> tuple[Lanes, Array]:

@@ -37,6 +37,15 @@ def is_same(a: Time, b: Time) -> Array:
     return (a.high == b.high) & (a.low == b.low) & jnp.isfinite(a.high)
 
 
+# Relative rounding of a sum of pairs, and of a time that was computed in float32.
+PAIR_ROUNDING, SINGLE_ROUNDING = 2.0**-40, 2.0**-21
+
+
+def has_come(now: Time, due: Time, rounding: float = PAIR_ROUNDING) -> Array:
+    """Whether now >= due up to rounding: 1 + 0.3 is due at a save time of 1.3."""
+    return ~is_before(now, due) | (difference(due, now) < jnp.float32(rounding) * due.high)
+
+
 def earlier(a: Time, b: Time) -> Time:
     """The smaller of two times."""
     return select(is_before(b, a), b, a)

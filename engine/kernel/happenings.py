@@ -8,7 +8,16 @@ from jax import Array, lax
 from engine.kernel import clock, random
 from engine.kernel.model import LaneModel
 from engine.kernel.patients import Patients
-from engine.kernel.queue import MAX_CASCADE, CompiledEvent, Pending, World, as_count, choose, push
+from engine.kernel.queue import (
+    MAX_CASCADE,
+    CompiledEvent,
+    Pending,
+    World,
+    as_count,
+    choose,
+    exact_value,
+    push,
+)
 from engine.kernel.state import Constants, Course
 from engine.kinetics.evaluate import evaluate
 
@@ -102,11 +111,12 @@ def run_events(
     end = lax.while_loop(is_going, turn, begin)
     values, low = _environment(model, patients, constants, course.row, end.world)
     roots = model.events.roots(values, low)
+    have_come = model.events.have_come(now, roots)
     passed = tuple(
-        jnp.where(is_waiting, ~clock.is_before(now, root), old)
-        for root, old in zip(roots, constants.passed, strict=True)
+        jnp.where(is_waiting, new, old)
+        for new, old in zip(have_come, constants.passed, strict=True)
     )
-    next_time = _next_time(roots, end.pending, now)
+    next_time = _next_time(roots, have_come, end.pending, now)
     return Happened(
         end.world,
         end.truths,
@@ -136,11 +146,13 @@ def _environment(
     return values, {n: jnp.broadcast_to(w, constants.stop.shape) for n, w in low.items()}
 
 
-def _next_time(roots: list[clock.Time], pending: Pending, now: clock.Time) -> clock.Time:
+def _next_time(
+    roots: list[clock.Time], have_come: tuple[Array, ...], pending: Pending, now: clock.Time
+) -> clock.Time:
     never = clock.Time(jnp.full_like(now.high, jnp.inf), jnp.zeros_like(now.high))
     result = never
-    for root in roots:
-        ahead = clock.select(clock.is_before(now, root), root, never)
+    for root, is_past in zip(roots, have_come, strict=True):
+        ahead = clock.select(is_past, never, root)
         result = clock.earlier(result, ahead)
     for slot in range(pending.event.shape[0]):
         due = clock.Time(pending.high[slot], pending.low[slot])
@@ -160,7 +172,7 @@ def _turn(
     """Queue what has just triggered, then execute the first execution that is due."""
     values, low = _environment(model, patients, constants, row, state.world)
     roots = model.events.roots(values, low)
-    passed = tuple(~clock.is_before(now, root) for root in roots)
+    passed = model.events.have_come(now, roots)
     values |= model.events.atom_values(passed)
     truths = model.events.truths(values)
     pending, overflow = state.pending, state.is_overflow
@@ -169,13 +181,13 @@ def _turn(
         is_gone = state.is_busy & ~truths[index] & (not compiled.event.is_persistent)
         cancelled = is_gone & (pending.event == index)
         pending = pending._replace(event=jnp.where(cancelled, jnp.int32(-1), pending.event))
-        pending, is_full = _queue(compiled, index, is_new, now, values, pending)
+        pending, is_full = _queue(compiled, index, is_new, now, values, low, pending)
         overflow = overflow | is_full
     truths = tuple(
         jnp.where(state.is_busy, new, old) for new, old in zip(truths, state.truths, strict=True)
     )
     slots = clock.Time(pending.high, pending.low)
-    is_due = state.is_busy & (pending.event >= 0) & ~clock.is_before(now, slots)
+    is_due = state.is_busy & (pending.event >= 0) & clock.has_come(now, slots)
     priorities = [_priority(compiled, values, now.high) for compiled in model.events.events]
     chosen = choose(pending, is_due, priorities, tie_key, state.turn)
     world, invalid = _execute(model, patients, row, pending, chosen, values, state.world)
@@ -198,12 +210,14 @@ def _queue(
     is_new: Array,
     now: clock.Time,
     values: dict[str, Array],
+    low: dict[str, Array],
     pending: Pending,
 ) -> tuple[Pending, Array]:
     due = now
     if compiled.delay is not None:
-        delay = evaluate(compiled.delay, values, jnp, jnp.float32)
-        due = clock.shift(now, jnp.broadcast_to(jnp.maximum(delay, jnp.float32(0)), now.high.shape))
+        delay = exact_value(compiled.delay, values, low)
+        is_later = jnp.broadcast_to(delay.high > 0, now.high.shape)
+        due = clock.select(is_later, clock.shift(clock.shift(now, delay.high), delay.low), now)
     stored: list[Array] = []
     if compiled.event.uses_trigger_time_values:
         expressions = compiled.assignments.values()

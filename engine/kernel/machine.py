@@ -90,7 +90,7 @@ def _start(model: LaneModel, stepper: Stepper, patients: Patients) -> Machine:
     course = Course(rows, (word, word), word, now, none, none, none, none, truths, pending)
     constants = Constants(
         tuple(_lanes_of(c, rows) for c in patients.coefficients),
-        tuple(_lanes_of(v, rows) for v in patients.variables),
+        tuple(jnp.broadcast_to(_lanes_of(v, rows), shape) for v in patients.variables),
         Levels(
             tuple(zero for _ in range(model.layout.total)),
             tuple(_lanes_of(r, rows) for r in patients.rates),
@@ -125,7 +125,7 @@ def _start_tallies(model: LaneModel, constants: Constants, lanes: Lanes) -> tupl
 def _refill(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machine) -> Machine:
     """Give every idle lane the next patient; the lane then waits at time 0."""
     is_idle = machine.course.row < 0
-    rank = jnp.cumsum(is_idle.astype(jnp.int32)) - 1
+    rank = jnp.cumsum(is_idle, dtype=jnp.int32) - 1
     candidate = machine.next_row + rank
     is_new = is_idle & (candidate < patients.num_valid)
 
@@ -140,7 +140,7 @@ def _refill(model: LaneModel, stepper: Stepper, patients: Patients, machine: Mac
         lanes, constants, course = jax.tree.map(
             pick, fresh, (machine.lanes, machine.constants, machine.course)
         )
-        taken = jnp.sum(is_new.astype(jnp.int32))
+        taken = jnp.sum(is_new, dtype=jnp.int32)
         return machine._replace(
             lanes=lanes, constants=constants, course=course, next_row=machine.next_row + taken
         )

@@ -46,7 +46,7 @@ class LaneModel:
         self.tallies = tuple(tallies.values())
         _check_tallies(network, tallies)
         watched = {n: t.expression for n, t in tallies.items() if not isinstance(t, FiringCount)}
-        self.program = Program(network, watched)
+        self.program = Program(network, watched, layout.still)
         self.program.check_boundable()
         self.events = EventTable(network, self.program)
         self.net_changes = self.program.net_changes

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from engine.errors import InvalidInput
@@ -174,17 +175,35 @@ class EventTable:
         return changed
 
     def roots(self, values: Mapping[str, Array], low: Mapping[str, Array]) -> list[clock.Time]:
-        """Times of the atoms; a root that is one coefficient keeps its low word."""
-        times = []
-        for root in self.atoms:
-            high = evaluate(root, values, jnp, jnp.float32)
-            exact = low.get(root.name) if isinstance(root, Symbol) else None
-            times.append(clock.Time(high, jnp.zeros_like(high) if exact is None else exact))
-        return times
+        """Times of the atoms; a root that is a number or one coefficient keeps its low word."""
+        return [exact_value(root, values, low) for root in self.atoms]
+
+    def have_come(self, now: clock.Time, roots: list[clock.Time]) -> tuple[Array, ...]:
+        """Whether each atom's time has come; one that depends on a variable is a float32."""
+        variables = {v.name for v in self._network.variables}
+        return tuple(
+            clock.has_come(
+                now,
+                root,
+                clock.SINGLE_ROUNDING if symbols(atom) & variables else clock.PAIR_ROUNDING,
+            )
+            for atom, root in zip(self.atoms, roots, strict=True)
+        )
 
     def truths(self, values: Mapping[str, Array]) -> tuple[Array, ...]:
         """Every trigger's truth in an environment."""
         return tuple(_truth(compiled.trigger, values) for compiled in self.events)
+
+
+def exact_value(
+    expression: Expression, values: Mapping[str, Array], low: Mapping[str, Array]
+) -> clock.Time:
+    """A time: with its low word where it is a number or one coefficient."""
+    high = jnp.asarray(evaluate(expression, values, jnp, jnp.float32))
+    rest = low.get(expression.name) if isinstance(expression, Symbol) else None
+    if isinstance(expression, Number):
+        rest = jnp.asarray(clock.split(np.float64(expression.value))[1])
+    return clock.Time(high, jnp.zeros_like(high) if rest is None else rest)
 
 
 def _truth(expression: Expression, values: Mapping[str, Array]) -> Array:
@@ -258,7 +277,8 @@ def choose(
 def as_count(value: Array) -> tuple[Array, Array]:
     """A float as a count, and whether it is none: negative, fractional or beyond 2**24."""
     nearest = jnp.round(value)
-    tolerance = jnp.float32(1e-5) * jnp.maximum(jnp.abs(value), jnp.float32(1))
+    # A few units in the last place: an expression of parameters may round.
+    tolerance = jnp.maximum(jnp.float32(2.0**-21) * jnp.abs(value), jnp.float32(1e-5))
     is_whole = jnp.abs(value - nearest) <= tolerance
     is_bad = ~(is_whole & (nearest >= 0) & (nearest <= jnp.float32(2**24)))
     return jnp.where(is_bad, jnp.float32(0), nearest).astype(jnp.int32), is_bad

@@ -22,9 +22,10 @@ def drift(network: ReactionNetwork) -> Drift:
 
     with v_j the net change of counts by reaction j and a_j its propensity **as written**: a pair
     of equal molecules reacts at c n (n - 1) / 2, not c n^2 / 2, so that the drift is the one of the
-    stochastic process and not of its large-volume limit. The solution is the mean of the exact
-    process only for laws linear in the counts. Assignment rules are evaluated at every call; a
-    target of a rate rule has the rule's value added to its derivative.
+    stochastic process and not of its large-volume limit (between 0 and 1 molecule such a law is
+    negative). The solution is the mean of the exact process only for laws linear in the counts.
+    Assignment rules are evaluated at every call; a target of a rate rule has the rule's value
+    added to its derivative.
 
     Args:
         network: the network; its events are not part of the drift.

@@ -36,10 +36,17 @@ class Program:
     Args:
         network: the network.
         observables: further expressions that the kernel evaluates (tallies), by name.
+        still: inputs that change at a lane's stops only (a constant level, an infusion rate).
     """
 
-    def __init__(self, network: ReactionNetwork, observables: Mapping[str, Expression]) -> None:
+    def __init__(
+        self,
+        network: ReactionNetwork,
+        observables: Mapping[str, Expression],
+        still: frozenset[str] = frozenset(),
+    ) -> None:
         self.network = network
+        self._still = still
         self._constants = _constant_names(network)
         self._coefficients = Coefficients(frozenset(self._constants))
         hoist = self._coefficients.hoist
@@ -66,7 +73,7 @@ class Program:
     @cached_property
     def moving(self) -> frozenset[str]:
         """Names that change between events: time, inputs, and the rules that depend on them."""
-        moving = {TIME, *(i.name for i in self.network.inputs)}
+        moving = {TIME, *(i.name for i in self.network.inputs if i.name not in self._still)}
         for name, rule in self.rules.items():
             if symbols(rule) & moving:
                 moving.add(name)

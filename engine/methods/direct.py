@@ -192,12 +192,13 @@ def propose_thinned(
     moving = {TIME: (constants.stop - remaining, constants.stop - left)}
     moving |= levels.bounds_over(model.layout, constants.levels, since, until)
     base = model.base_values(constants, lanes.counts)
+    base |= {name: moving[name][0] for name in model.layout.still}
     base = model.program.fixed_environment(base, jnp, jnp.float32)
     uppers = model.program.upper_bounds(base, moving, jnp, jnp.float32)
     ceiling = uppers[0]
     for upper in uppers[1:]:
         ceiling = ceiling + upper
-    ceiling = ceiling * jnp.float32(SLACK)
+    ceiling = materialise(constants.is_running, ceiling * jnp.float32(SLACK))
     wait = unit_wait / jnp.maximum(ceiling, floor)
     is_event = wait <= window
     wait = jnp.minimum(wait, window)
@@ -239,6 +240,8 @@ def step(model: LaneModel, constants: Constants, lanes: Lanes) -> Lanes:
     target = jnp.where(is_fired, point - selection.rare, jnp.float32(jnp.inf))
     target = materialise(constants.is_running, target)
     counts, fired = fire(model, lanes.counts, selection.cumulative, target)
+    if model.tallies or model.events:
+        counts = materialise(constants.is_running, counts)
 
     tallies = _tally(model, constants, lanes, candidate, is_alive, counts, fired, is_fired)
     is_held = is_rare

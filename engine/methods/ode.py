@@ -105,9 +105,12 @@ def integrate(
     if times.ndim != 1 or not len(times) or times[0] < 0 or np.any(np.diff(times) <= 0):
         raise InvalidInput("ts must be increasing save times, the first >= 0")
     resolved = resolve_parameters(network, params)
-    state = _initial_state(network, np.asarray(x0, np.float64), resolved)
+    variables = _initial_variables(network, resolved)
+    state = _initial_state(network, np.asarray(x0, np.float64), variables)
     count = len(state)
     rows = {name: _rows(f"parameter '{name}'", value, count) for name, value in resolved.items()}
+    for name in variables.keys() - set(state_names(network)):
+        rows[name] = _rows(f"variable '{name}'", variables[name], count)
     plan = _plan(network, schedule, count)
     inputs = _entries(schedule)
     size = min(MAX_CHUNK, 1 << max(count - 1, 0).bit_length())
@@ -150,11 +153,11 @@ def _solve_patient(
 ) -> tuple[Array, Array]:
     """One patient: a scan over the segments between doses."""
     derivative = drift(network)
-    tolerances = {"rtol": method.rtol, "atol": method.atol}
+    rtol, atol = method.rtol, method.atol
     # optimistix.Chord and a PI controller took a quarter of the steps that Diffrax's defaults
     # (VeryChord, an I controller) took on the stiff IL-2 receptor model, with the same accuracy.
-    solver = diffrax.Kvaerno5(root_finder=optimistix.Chord(**tolerances))
-    pid = diffrax.PIDController(**tolerances, pcoeff=0.3, icoeff=0.3)
+    solver = diffrax.Kvaerno5(root_finder=optimistix.Chord(rtol=rtol, atol=atol))
+    pid = diffrax.PIDController(rtol=rtol, atol=atol, pcoeff=0.3, icoeff=0.3)
     controller = diffrax.ClipStepSizeController(pid, step_ts=ts)
 
     def field(t: Array, x: Array, segment: tuple[Array, Array]) -> Array:
@@ -218,8 +221,15 @@ def _check(network: ReactionNetwork, schedule: Any) -> None:
             )
 
 
+def _initial_variables(
+    network: ReactionNetwork, params: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    known = {TIME: np.float64(0.0), **params}
+    return {v.name: evaluate(v.initial, known, np, np.float64) for v in network.variables}
+
+
 def _initial_state(
-    network: ReactionNetwork, x0: np.ndarray, params: Mapping[str, np.ndarray]
+    network: ReactionNetwork, x0: np.ndarray, variables: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     names = state_names(network)
     num_species = len(network.species_names)
@@ -227,11 +237,8 @@ def _initial_state(
         raise InvalidInput(f"x0 has shape {x0.shape}; give (patients, {num_species})")
     if x0.shape[1] == len(names):
         return x0
-    initial = {v.name: v.initial for v in network.variables}
-    known = {TIME: np.float64(0.0), **params}
     columns = [
-        _rows(f"variable '{name}'", evaluate(initial[name], known, np, np.float64), len(x0))
-        for name in names[num_species:]
+        _rows(f"variable '{name}'", variables[name], len(x0)) for name in names[num_species:]
     ]
     return np.concatenate([x0, np.stack(columns, axis=1)], axis=1)
 

@@ -1,1 +1,1 @@
-"""Virtual patients and how they differ."""
+"""Who the patients are: variability between them, and the random streams that decide it."""
