@@ -11,6 +11,8 @@ from engine.inputs.modes import ModalResponse
 
 Array = np.ndarray
 _SLAB = 2_000_000  # numbers handled at once, to bound the memory beside the result
+# Counts are 32-bit integers; a bolus must not wrap one around unseen.
+LARGEST_BOLUS = 2.0**31 - 2.0**22
 
 
 def absorb(doses: DoseTable, names: Sequence[str], responses: Sequence[ModalResponse]) -> DoseTable:
@@ -154,7 +156,7 @@ def fill_species(
     for is_bad, problem in (
         (chosen.is_steady_state, "a steady state is of a drug, not of a species; dose an input"),
         (chosen.amount != np.floor(chosen.amount), "a bolus is whole molecules; round the amount"),
-        (chosen.amount >= 2.0**53, "that many molecules cannot be counted; give fewer"),
+        (chosen.amount >= LARGEST_BOLUS, "that many molecules cannot be counted; give fewer"),
     ):
         if is_bad.any():
             first = int(np.argmax(is_bad))
@@ -162,4 +164,10 @@ def fill_species(
             raise InvalidInput(f"dose of {chosen.amount[first]:g} into species '{name}': {problem}")
     cells = added.reshape(timeline.times.size, len(species))
     np.add.at(cells, (timeline.start[mine], which), chosen.amount.astype(np.int64))
+    if np.any(cells >= LARGEST_BOLUS):
+        name = species[int(np.argmax(np.any(cells >= LARGEST_BOLUS, axis=0)))]
+        raise InvalidInput(
+            f"doses into species '{name}' add up to {cells.max():g} molecules at one time, which "
+            "cannot be counted; give fewer"
+        )
     return added

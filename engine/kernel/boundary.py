@@ -53,7 +53,8 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
         passed=happened.passed,
     )
     lanes = lanes._replace(counts=world.counts)
-    lanes = _tally_change(model, constants, lanes, is_changed, now)
+    is_first = is_waiting & (course.segment == 0)
+    lanes = _tally_change(model, constants, lanes, is_changed, is_first, now)
 
     is_saved = is_reached & clock.is_same(now, _save_time(patients, course.save_index))
     is_saved = is_saved & (status == jnp.int32(Status.COMPLETE))
@@ -161,13 +162,23 @@ def _moved_constants(
 
 
 def _tally_change(
-    model: LaneModel, constants: Constants, lanes: Lanes, is_changed: Array, now: clock.Time
+    model: LaneModel,
+    constants: Constants,
+    lanes: Lanes,
+    is_changed: Array,
+    is_first: Array,
+    now: clock.Time,
 ) -> Lanes:
+    """Tallies after doses and events; they start from what those of time 0 leave."""
     if not model.tallies:
         return lanes
     values = model.values(constants, lanes.counts, jnp.zeros_like(lanes.remaining))
     jump = Jump(values, now.high, None, is_changed)
-    return lanes._replace(tallies=model.jump_tallies(lanes.tallies, jump))
+    tallies = []
+    for index, after in enumerate(model.jump_tallies(lanes.tallies, jump)):
+        fresh = model.tallies[index].start(jump, model.observe(index))
+        tallies.append(tuple(jnp.where(is_first, a, b) for a, b in zip(fresh, after, strict=True)))
+    return lanes._replace(tallies=tuple(tallies))
 
 
 def _save_time(patients: Patients, index: Array) -> clock.Time:

@@ -47,6 +47,26 @@ def bounds_over(
     return result
 
 
+def averages_over(
+    layout: InputLayout, levels: Levels, since: Array, elapsed: Array
+) -> dict[str, Array]:
+    """The mean of every input over a stretch, in closed form."""
+    result = {}
+    for name, entries in layout.entries():
+        terms = []
+        for entry in entries:
+            term = _mode(layout, levels, entry, since)
+            if not layout.is_level(entry):
+                x = levels.rates[entry] * elapsed
+                is_long = x > jnp.float32(1e-4)
+                safe = jnp.where(is_long, x, jnp.float32(1))
+                short = jnp.float32(1) - jnp.float32(0.5) * x
+                term = term * jnp.where(is_long, -jnp.expm1(-safe) / safe, short)
+            terms.append(term)
+        result[name] = jnp.maximum(_total(terms), jnp.float32(0))
+    return result
+
+
 def decayed(layout: InputLayout, levels: Levels, elapsed: Array) -> tuple[Array, ...]:
     """The amplitudes after a time, as the amplitudes of a segment that begins then."""
     return tuple(_mode(layout, levels, entry, elapsed) for entry in range(layout.total))

@@ -58,6 +58,11 @@ class LaneModel:
         expression = self.program.observables.get(self.tally_names[index])
         return expression is not None and bool(symbols(expression) & self.program.moving)
 
+    def tally_is_affine(self, index: int) -> bool:
+        """Whether a tally's expression is affine in whatever moves between events."""
+        expression = self.program.observables.get(self.tally_names[index])
+        return expression is not None and self.program.is_affine(expression)
+
     @property
     def is_moving(self) -> bool:
         """Whether any propensity or tally needs the time or an input between events."""
@@ -83,6 +88,20 @@ class LaneModel:
         if self.layout.total:
             since = constants.span - remaining
             base |= levels.values_at(self.layout, constants.levels, since)
+        return self.program.environment(base, jnp, jnp.float32)
+
+    def averages(
+        self, constants: Constants, counts: Sequence[Array], remaining: Array, elapsed: Array
+    ) -> dict[str, Array]:
+        """The environment with time and inputs replaced by their means over a stretch.
+
+        An expression that is affine in them has its own mean there.
+        """
+        base = self.base_values(constants, counts)
+        base[TIME] = constants.stop - remaining + jnp.float32(0.5) * elapsed
+        if self.layout.total:
+            since = constants.span - remaining
+            base |= levels.averages_over(self.layout, constants.levels, since, elapsed)
         return self.program.environment(base, jnp, jnp.float32)
 
     def observe(self, index: int) -> Observe:

@@ -27,12 +27,16 @@ class Interval(NamedTuple):
     Attributes:
         elapsed: its length, (L,), zero for lanes that do not move.
         at: the environment (name -> array) at a fraction of the stretch.
+        average: the environment with time and inputs replaced by their means over the stretch.
         is_moving: whether the observed expression depends on time or an input.
+        is_affine: whether it is affine in them.
     """
 
     elapsed: Array
     at: Callable[[float], Mapping[str, Array]]
+    average: Callable[[], Mapping[str, Array]]
     is_moving: bool
+    is_affine: bool
 
 
 class Jump(NamedTuple):
@@ -79,13 +83,15 @@ class Tally(ABC):
         return words.view(np.float32)[:, 0].astype(np.float64)
 
 
-# Two-point Gauss quadrature: exact for cubics, used only where time or an input moves the integrand.
+# Two-point Gauss quadrature, for integrands that are not affine in time and the inputs.
 _GAUSS = (0.21132486540518713, 0.7886751345948129)
 
 
 def _integrate(interval: Interval, observe: Observe) -> Array:
     if not interval.is_moving:
         return observe(interval.at(0.0)) * interval.elapsed
+    if interval.is_affine:
+        return observe(interval.average()) * interval.elapsed
     first, second = (observe(interval.at(fraction)) for fraction in _GAUSS)
     return jnp.float32(0.5) * (first + second) * interval.elapsed
 
@@ -102,8 +108,9 @@ def _accumulate(state: State, increment: Array) -> State:
 class TimeIntegral(Tally):
     """The time integral (area under the curve) of an expression over the whole horizon.
 
-    A = int_0^T f(x(t)) dt, exact for functions of counts; where f depends on time or an input, each
-    stretch between candidate events is integrated by two-point Gauss quadrature.
+    A = int_0^T f(x(t)) dt, exact for functions of counts, and where f is affine in time and the
+    inputs (`"drug * R"`); otherwise (`"drug / (K + drug)"`) each stretch between candidate events is
+    integrated by two-point Gauss quadrature, which needs events or save times that are close.
 
     Args:
         expression: f, for example `"IL6 + sIL6R"`.

@@ -101,31 +101,47 @@ def _factors(expression: Expression) -> tuple[list[Expression], list[Expression]
 # What can be proved of a rate law without running it.
 
 
-def is_nonnegative(expression: Expression) -> bool:
-    """Whether the value is >= 0 for whole counts >= 0 and coefficients >= 0; False if unproved."""
+def is_nonnegative(
+    expression: Expression, counts: frozenset[str], signed: frozenset[str] = frozenset()
+) -> bool:
+    """Whether the value is >= 0 wherever every name but the signed ones is; False if unproved.
+
+    Args:
+        expression: a rate law.
+        counts: names that are whole numbers.
+        signed: names that may be negative (variables).
+    """
     if isinstance(expression, Number):
         return expression.value >= 0
     if isinstance(expression, Symbol):
-        return True
+        return expression.name not in signed
     function, arguments = expression.function, expression.arguments
+
+    def is_proved(argument: Expression) -> bool:
+        return is_nonnegative(argument, counts, signed)
+
     if function in ("exp", "sqrt", "abs", "lt", "le", "gt", "ge", "eq", "ne"):
         return True
     if function in ("and", "or", "not", "xor"):
         return True
     if function == "mul":
-        return all(_is_falling_factor(a, arguments) or is_nonnegative(a) for a in arguments)
+        return all(_is_falling_factor(a, arguments, counts) or is_proved(a) for a in arguments)
     if function == "piecewise":
         values = [a for i, a in enumerate(arguments) if i % 2 == 0]
-        return len(arguments) % 2 == 1 and all(map(is_nonnegative, values))
+        return len(arguments) % 2 == 1 and all(map(is_proved, values))
     if function in ("add", "div", "pow", "max", "min", "floor", "ceil"):
-        return all(map(is_nonnegative, arguments))
+        return all(map(is_proved, arguments))
     return False
 
 
-def _is_falling_factor(factor: Expression, factors: tuple[Expression, ...]) -> bool:
-    """Whether `factor` is x - m beside x, x - 1, ... x - m + 1: their product is never negative."""
+def _is_falling_factor(
+    factor: Expression, factors: tuple[Expression, ...], counts: frozenset[str]
+) -> bool:
+    """Whether `factor` is x - m beside x, x - 1, ... x - m + 1 of a count x: never negative."""
     match factor:
-        case Call("sub", (Symbol() as x, Number(m))) if m >= 1 and m == int(m):
+        case Call("sub", (Symbol(name) as x, Number(m))) if (
+            name in counts and m >= 1 and m == int(m)
+        ):
             lower = [x, *(Call("sub", (x, Number(float(i)))) for i in range(1, int(m)))]
             return all(term in factors for term in lower)
     return False
@@ -142,3 +158,23 @@ def _at(expression: Expression, name: str, count: float) -> Expression:
     if isinstance(expression, Number):
         return expression
     return call(expression.function, *(_at(a, name, count) for a in expression.arguments))
+
+
+def is_affine(expression: Expression, moving: frozenset[str]) -> bool:
+    """Whether the value is provably c_0 + sum_i c_i m_i in the moving names m_i."""
+    if isinstance(expression, Number | Symbol) or not symbols(expression) & moving:
+        return True
+    function, arguments = expression.function, expression.arguments
+    if not all(is_affine(a, moving) for a in arguments):
+        return False
+    has_moving = [bool(symbols(a) & moving) for a in arguments]
+    match function:
+        case "add" | "sub" | "neg":
+            return True
+        case "mul":
+            return sum(has_moving) == 1
+        case "div":
+            return not has_moving[1]
+        case "piecewise":
+            return not any(has_moving[1::2])
+    return False

@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.errors import InvalidInput
 from engine.kinetics.evaluate import evaluate
-from engine.kinetics.hoisting import Coefficients, is_nonnegative, vanishes_below
+from engine.kinetics.hoisting import Coefficients, is_affine, is_nonnegative, vanishes_below
 from engine.kinetics.intervals import bounds, unboundable
 from engine.network.expressions import TIME, Expression, substitute, symbols
 from engine.network.network import ReactionNetwork
@@ -82,6 +82,8 @@ class Program:
     @cached_property
     def guards(self) -> tuple[Guard, ...]:
         """For every reaction, what its rate law does not prove."""
+        counts = frozenset(s.name for s in self.network.species if not s.is_continuous)
+        signed = frozenset(v.name for v in self.network.variables)
         guards = []
         for reaction, law in zip(self.network.reactions, self.laws, strict=True):
             whole = self._without_rules(law)
@@ -91,7 +93,8 @@ class Program:
                 for name in reaction.reactants
                 if changed.get(name, 0) < 0 and not vanishes_below(whole, name, -changed[name])
             )
-            guards.append(Guard(not is_nonnegative(whole), required))
+            is_signed = not is_nonnegative(whole, counts, signed)
+            guards.append(Guard(is_signed, required))
         return tuple(guards)
 
     def _without_rules(self, expression: Expression) -> Expression:
@@ -99,6 +102,10 @@ class Program:
             if name in symbols(expression):
                 expression = substitute(expression, {name: self.rules[name]})
         return expression
+
+    def is_affine(self, expression: Expression) -> bool:
+        """Whether an expression is affine in time and the inputs jointly, all else fixed."""
+        return is_affine(self._without_rules(expression), self.moving)
 
     def check_boundable(self) -> None:
         """Refuse by name a law whose dependence on time or an input has no computable bound."""

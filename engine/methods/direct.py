@@ -29,6 +29,8 @@ RARE = 2.0**-12
 # Look-ahead windows of thinning hold this many expected events: the chance of finding none, and so
 # of a wasted step, is exp(-4); a longer window would loosen the bound.
 WINDOW = 4.0
+# The shortest look-ahead, as a share of the segment, at which an infinite bound is given up.
+NEAREST = 2.0**-20
 # Guards the bound against rounding of the interval arithmetic.
 SLACK = 1.0 + 1e-5
 
@@ -209,6 +211,12 @@ def propose_thinned(
     is_bounded = (selection.total <= ceiling) & (ceiling < jnp.inf)
     total = jnp.where(is_bounded, selection.total, jnp.float32(jnp.nan))
     wait = jnp.where(is_bounded, wait, jnp.float32(jnp.nan))
+    # A bound that is infinite far ahead may be finite nearby: look less far, from where we stand.
+    reach = jnp.minimum(window, remaining)
+    is_far = ~(ceiling < jnp.inf) & (reach > constants.span * jnp.float32(NEAREST))
+    wait = jnp.where(is_far, jnp.float32(0), wait)
+    is_event = is_event & ~is_far
+    total = jnp.where(is_far, jnp.float32(16 * WINDOW) / reach, total)
     return Candidate(values, selection._replace(total=total), wait, is_event, ceiling)
 
 
@@ -287,12 +295,17 @@ def _tally(
             constants, lanes.counts, lanes.remaining - jnp.float32(fraction) * elapsed
         )
 
+    def average() -> Mapping[str, Array]:
+        return model.averages(constants, lanes.counts, lanes.remaining, elapsed)
+
     after = model.values(constants, counts, time_left)
     jump = Jump(after, constants.stop - time_left, fired, is_fired)
     states = []
     for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
         observe = model.observe(index)
-        stretch = Interval(elapsed, at, model.tally_moves(index))
+        stretch = Interval(
+            elapsed, at, average, model.tally_moves(index), model.tally_is_affine(index)
+        )
         passed = tally.interval(state, stretch, observe)
         states.append(tuple(jnp.where(is_alive, a, b) for a, b in zip(passed, state, strict=True)))
     return model.jump_tallies(tuple(states), jump)
@@ -308,15 +321,17 @@ def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array
     left = jnp.where(jnp.isfinite(left), left, jnp.float32(0))
     values = model.values(constants, lanes.counts, left)
     threshold = jnp.abs(lanes.scale) * jnp.float32(RARE)
-    total = jnp.zeros_like(threshold)
+    total = scale = jnp.zeros_like(threshold)
     cumulative = []
     for a in model.program.propensities(values, jnp, jnp.float32):
+        scale = scale + a
         total = total + jnp.where(a >= threshold, jnp.float32(0), a)
         cumulative.append(total)
     bits, generator = random.draw(lanes.generator)
     extra, generator = random.draw(generator)
     point = jnp.minimum(random.fine_uniform(bits, extra) * total, total * jnp.float32(1 - 2**-24))
     target = jnp.where(is_rare, point, jnp.float32(jnp.inf))
+    target, cumulative = materialise(jnp.any(is_rare), (target, cumulative))
     counts, fired = fire(model, lanes.counts, cumulative, target)
     after = model.values(constants, counts, left)
     jump = Jump(after, constants.stop - left, fired, is_rare)
@@ -327,7 +342,8 @@ def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array
             for new, old in zip(generator, lanes.generator, strict=True)
         ),
         tallies=model.jump_tallies(lanes.tallies, jump),
-        scale=jnp.where(is_rare, jnp.abs(lanes.scale), lanes.scale),
+        # Where the total has fallen far below the last scale everything was rare: start from here.
+        scale=jnp.where(is_rare, scale, lanes.scale),
         num_events=lanes.num_events + is_rare.astype(jnp.int32)
         if model.is_thinned
         else lanes.num_events,

@@ -102,7 +102,7 @@ def test_named_keys_do_not_change_between_versions():
 
 
 RECORDED_KEY = [231190362, 1912702928]
-RECORDED_PATIENT = 1.202106875296851
+RECORDED_PATIENT = 1.2021068752968507
 
 
 @pytest.mark.parametrize(
