@@ -1,7 +1,11 @@
 """The result of a simulation: labelled arrays, one status per trajectory."""
 
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,6 +136,38 @@ def _unique(values: np.ndarray) -> np.ndarray:
 
 def _meanings() -> str:
     return " ".join(f"{int(status)}:{status.name}" for status in Status)
+
+
+def write_zarr(
+    dataset: xarray.Dataset, path: Path, extend: Callable[[Any], None] | None = None
+) -> None:
+    """Write a labelled dataset so that the store is there whole or not at all.
+
+    Args:
+        dataset: what to write, for example `ensemble.to_xarray()`.
+        path: the store, a folder that must not exist; read it with `xarray.open_zarr(path)`.
+        extend: called with the open zarr group before the store takes its name.
+    """
+    import zarr  # half a second, and only files need it
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    names = {n: c.astype(object) for n, c in dataset.coords.items() if c.dtype.kind == "U"}
+    with warnings.catch_warnings():
+        # Without consolidated metadata xarray.open_zarr warns every reader; with it zarr warns the
+        # writer that only Python knows it.
+        warnings.simplefilter("ignore")
+        try:
+            dataset.assign_coords(names).to_zarr(
+                temporary, mode="w", consolidated=False, zarr_format=3
+            )
+            if extend is not None:
+                extend(zarr.open_group(temporary, mode="r+"))
+            zarr.consolidate_metadata(temporary)
+            temporary.rename(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
 
 class SimulationFailed(RuntimeError):

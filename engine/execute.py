@@ -22,9 +22,11 @@ from engine.network.network import ReactionNetwork
 
 Task = Callable[[], Ensemble]
 
-# Rows of a chunk: few sizes, so that few are ever compiled; and lanes that suit each.
-CHUNK_ROWS = ((128, 32), (512, 64), (2048, 128), (8192, 128), (32768, 128))
+# A chunk is padded to a power of two of rows, so that few sizes are ever compiled.
+SMALLEST_CHUNK, LARGEST_CHUNK = 128, 32768
 CHUNK_BYTES = 2**26
+# Fewer rows are not worth a second core.
+MIN_ROWS_PER_TASK = 8
 
 
 def direct_tasks(
@@ -40,7 +42,8 @@ def direct_tasks(
     method.check(network)
     recorded = recorded_species(network, record)
     _refuse_clocks(tallies, cohort.start)
-    num_rows, lanes = _chunk_size(method, cohort, len(recorded), num_workers)
+    size, num_tasks = _chunks(cohort, len(recorded), num_workers)
+    lanes = method.lanes or min(128, max(32, size // 8))
     stepper = Stepper(
         direct.step, direct.resolve, method.max_events, method.queue_size, lanes, method.block
     )
@@ -48,10 +51,9 @@ def direct_tasks(
     run = runner(network, tallies, schedule.layout, recorded, schedule.species, stepper)
 
     def task(rows: np.ndarray) -> Task:
-        return lambda: _simulated(run, cohort, key, recorded, rows, num_rows)
+        return lambda: _simulated(run, cohort, key, recorded, rows, size)
 
-    starts = range(0, cohort.num_rows, num_rows)
-    return [task(np.arange(s, min(s + num_rows, cohort.num_rows))) for s in starts]
+    return [task(rows) for rows in np.array_split(np.arange(cohort.num_rows), num_tasks)]
 
 
 def recorded_species(network: ReactionNetwork, record: Sequence[str] | None) -> tuple[str, ...]:
@@ -85,16 +87,19 @@ def _since_time_zero(
     }
 
 
-def _chunk_size(
-    method: Direct, cohort: Cohort, num_recorded: int, num_workers: int
-) -> tuple[int, int]:
-    """Rows per chunk and lanes: enough chunks for all cores, small enough for memory."""
-    wanted = -(-cohort.num_rows // num_workers)
+def _chunks(cohort: Cohort, num_recorded: int, num_workers: int) -> tuple[int, int]:
+    """Rows that a chunk is padded to, and the number of chunks: the same work for all cores."""
     width = num_recorded + len(cohort.network.variables) + len(cohort.schedule.layout.names)
-    per_row = 4 * (len(cohort.ts) * width + cohort.schedule.increments[0].size)
-    fitting = [size for size in CHUNK_ROWS if size[0] * per_row <= CHUNK_BYTES] or [CHUNK_ROWS[0]]
-    rows, lanes = next((size for size in fitting if size[0] >= wanted), fitting[-1])
-    return rows, method.lanes or lanes
+    row_bytes = 4 * (len(cohort.ts) * width + cohort.schedule.increments[0].size)
+    largest = LARGEST_CHUNK
+    while largest > SMALLEST_CHUNK and largest * row_bytes > CHUNK_BYTES:
+        largest //= 2
+    rounds = -(-cohort.num_rows // (largest * num_workers))
+    num_tasks = min(rounds * num_workers, -(-cohort.num_rows // MIN_ROWS_PER_TASK))
+    size = SMALLEST_CHUNK
+    while size * num_tasks < cohort.num_rows:
+        size *= 2
+    return size, num_tasks
 
 
 def _simulated(

@@ -1,9 +1,13 @@
-"""Fixtures that every test may ask for."""
+"""Fixtures that every test may ask for, and the strictest promotion rules for all of them."""
 
 import os
 from pathlib import Path
 
+import jax
 import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,6 +1,6 @@
 """From patients to a table: estimates per arm and cell type, with 95% intervals.
 
-Intervals are percentile bootstrap intervals over patients (2,000 resamples from a fixed seed): whole
+Intervals are percentile bootstrap intervals over patients (2,000 resamples, fixed seed): whole
 patients are drawn with all their arms and cells, so a difference to the control arm is paired and
 a ratio needs no formula. They say how well this many patients determine an average, not how far
 patients differ (the percentiles do), nor how wrong the model may be.

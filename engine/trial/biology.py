@@ -90,17 +90,19 @@ class InterleukinTwo:
                 f"arm '{arm.name}': unit = '{arm.unit}', but the weight of {molecule.name} is not "
                 "known; give the dose in nmol or nmol/m2"
             )
-        return np.asarray(iu_to_nmol(arm.dose * 1e6 * surface, molecule.weight))
+        return iu_to_nmol(arm.dose * 1e6, molecule.weight) * surface
 
     def regimens(self, arm: Arm, amounts: np.ndarray) -> list[Regimen]:
         """What every patient of an arm is given."""
         return [
             Regimen(
-                Dose(
-                    float(amount),
-                    into=self.drug,
-                    interval=arm.interval,
-                    additional=arm.additional,
+                (
+                    Dose(
+                        float(amount),
+                        into=self.drug,
+                        interval=arm.interval,
+                        additional=arm.additional,
+                    ),
                 )
             )
             for amount in amounts

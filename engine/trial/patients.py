@@ -162,8 +162,8 @@ def _status(spec: TrialSpec, found: Mapping[str, np.ndarray]) -> Columns:
 
 def write_parquet(columns: Columns, path: Path) -> None:
     """Write the table, arm after arm; units and meanings stand in the fields' metadata."""
-    import pyarrow  # noqa: PLC0415
-    from pyarrow import parquet  # noqa: PLC0415
+    import pyarrow
+    from pyarrow import parquet
 
     arrays, fields = [], []
     for name, column in columns.items():

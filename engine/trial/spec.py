@@ -127,7 +127,7 @@ class Population(Table):
     """How many patients, and how they differ."""
 
     num_patients: Count
-    covariates: dict[str, Covariate] = {}
+    covariates: dict[str, Covariate] = Field(default_factory=dict)
 
 
 class Arm(Table):

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray
 
+from engine.ensemble import write_zarr
 from engine.errors import InvalidInput
 from engine.trial.biology import biology_of
 from engine.trial.spec import TrialSpec
@@ -66,7 +68,7 @@ class Store:
 
     def save(self, unit: Unit, result: UnitResult) -> None:
         """Write a unit: its trajectories, then its endpoints, whose file says that it is done."""
-        import zarr  # noqa: PLC0415 (half a second, and only trials need it)
+        import zarr  # half a second, and only trials need it
 
         group: Any = zarr.open_group(self.folder / "trajectories.zarr", mode="r+")
         rows = slice(unit.first, unit.last)
@@ -98,7 +100,7 @@ class Store:
         """Write the patients' table (by the function given) and the summary, and tidy up."""
         table = self.folder / "patients.parquet"
         patients(_beside(table))
-        os.replace(_beside(table), table)
+        _beside(table).replace(table)
         write_whole(self.folder / "summary.json", _json(summary))
         shutil.rmtree(self._units, ignore_errors=True)
 
@@ -127,7 +129,7 @@ def write_whole(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(_beside(path), path)
+    _beside(path).replace(path)
 
 
 def _beside(path: Path) -> Path:
@@ -189,9 +191,6 @@ def _short(value: Any) -> str:
 
 def _create_trajectories(path: Path, spec: TrialSpec) -> None:
     """An empty labelled store that xarray opens; filled unit by unit."""
-    import xarray  # noqa: PLC0415
-    import zarr  # noqa: PLC0415
-
     biology, patients = biology_of(spec), spec.population.num_patients
     coordinates: dict[str, Any] = {
         "arm": [arm.name for arm in spec.arms],
@@ -206,10 +205,6 @@ def _create_trajectories(path: Path, spec: TrialSpec) -> None:
     }
     attributes = {"trial": spec.name, "model": spec.model, "seed": spec.seed}
     labels = xarray.Dataset(coords=coordinates, attrs=attributes)
-    temporary = _beside(path)
-    shutil.rmtree(temporary, ignore_errors=True)
-    labels.to_zarr(temporary, mode="w", consolidated=False, zarr_format=3)
-    group = zarr.open_group(temporary, mode="r+")
     sizes = {name: labels.sizes[name] for name in labels.sizes}
     chunks = sizes | {"arm": 1, "cell_type": 1, "patient": patients_per_unit(spec)}
     arrays = (
@@ -224,14 +219,17 @@ def _create_trajectories(path: Path, spec: TrialSpec) -> None:
             {"units": biology.drug_unit, "long_name": f"concentration of {biology.drug}"},
         ),
     )
-    for name, dimensions, described in arrays:
-        group.create_array(
-            name,
-            shape=tuple(sizes[d] for d in dimensions),
-            chunks=tuple(min(chunks[d], sizes[d]) for d in dimensions),
-            dtype="float32",
-            fill_value=float("nan"),
-            dimension_names=dimensions,
-            attributes=described,
-        )
-    os.replace(temporary, path)
+
+    def add_arrays(group: Any) -> None:
+        for name, dimensions, described in arrays:
+            group.create_array(
+                name,
+                shape=tuple(sizes[d] for d in dimensions),
+                chunks=tuple(min(chunks[d], sizes[d]) for d in dimensions),
+                dtype="float32",
+                fill_value=float("nan"),
+                dimension_names=dimensions,
+                attributes=dict(described),
+            )
+
+    write_zarr(labels, path, add_arrays)

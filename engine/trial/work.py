@@ -12,6 +12,7 @@ from engine.errors import InvalidInput
 from engine.kernel.status import Status
 from engine.kernel.tallies import Maximum, TimeIntegral
 from engine.methods.direct import Direct
+from engine.network.expressions import parse
 from engine.population.streams import noise_key
 from engine.population.variability import Constant, sample
 from engine.simulate import simulate
@@ -79,12 +80,16 @@ def patients_per_unit(spec: TrialSpec) -> int:
 
 
 def plan(spec: TrialSpec) -> list[Unit]:
-    """All units, the patients of one chunk in all arms before the next chunk."""
+    """All units, the patients of one chunk in all arms before the next chunk.
+
+    High doses make the most events, and go first so that no core waits for the last unit.
+    """
     total, size = spec.population.num_patients, patients_per_unit(spec)
+    by_dose = sorted(range(len(spec.arms)), key=lambda arm: -spec.arms[arm].dose)
     return [
         Unit(arm, cell_type, first, min(first + size, total))
         for first in range(0, total, size)
-        for arm in range(len(spec.arms))
+        for arm in by_dose
         for cell_type in range(len(spec.cells.types))
     ]
 
@@ -137,8 +142,8 @@ def simulate_unit(spec: TrialSpec, unit: Unit, patients: Mapping[str, np.ndarray
         inputs={biology.drug: biology.pharmacokinetics(arm.route, molecule, mine)},
         regimen=biology.regimens(arm, amounts),
         tallies={
-            "area": TimeIntegral(biology.observable),
-            "peak": Maximum(biology.observable),
+            "area": TimeIntegral(parse(biology.observable)),
+            "peak": Maximum(parse(biology.observable)),
         },
         record=biology.recorded,
         start=spec.window.start,
@@ -152,7 +157,7 @@ def _measured(spec: TrialSpec, unit: Unit, ensemble: Ensemble, began: float) -> 
     shape = (unit.last - unit.first, spec.cells.per_patient)
     is_complete = ensemble.is_complete
     course = np.where(is_complete[:, np.newaxis], ensemble[biology.observable], np.nan)
-    # Saved up to the failure, where the levels end in NaN; another cell of the patient may have all.
+    # Levels end in NaN where a trajectory failed; another cell of the patient may have them all.
     levels = ensemble[biology.drug].reshape(*shape, -1)
     concentration = np.fmax.reduce(levels, axis=1)
 
