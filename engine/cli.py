@@ -25,6 +25,7 @@ app = typer.Typer(
 # Typer carries its own copy of click, or uses the installed one: this is ClickException of either.
 _UsageError: Any = typer.BadParameter.__mro__[2]
 _SHOWN_SPECIES = 40
+_LINE_SECONDS = 15.0
 
 
 class Method(StrEnum):
@@ -238,6 +239,9 @@ def _progress(what: str) -> Iterator[Any]:
         TimeRemainingColumn(),
     )
     began = time.perf_counter()
+    if not sys.stderr.isatty():
+        yield _progress_lines(what)
+        return
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=1, speed="")
 
@@ -247,6 +251,19 @@ def _progress(what: str) -> Iterator[Any]:
             progress.update(task, completed=done, total=total, speed=shown)
 
         yield report
+
+
+def _progress_lines(what: str) -> Any:
+    """Progress for a log file: a line now and then."""
+    last = time.perf_counter()
+
+    def report(done: int, total: int, events: int) -> None:
+        nonlocal last
+        if time.perf_counter() - last > _LINE_SECONDS and done < total:
+            last = time.perf_counter()
+            print(f"{done:,} of {total:,} {what}", file=sys.stderr, flush=True)
+
+    return report
 
 
 def _show_final(ensemble: Any, until: float) -> None:
@@ -300,7 +317,9 @@ def run(arguments: list[str]) -> int:
     except (InvalidInput, SimulationFailed, OSError, MemoryError) as error:
         return _fail(str(error) or type(error).__name__, 1)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; what was finished is kept, the same command continues", 130)
+        return _fail(
+            "interrupted; a trial keeps what is finished and continues when it is run again", 130
+        )
 
 
 def _fail(message: str, status: int) -> int:

@@ -33,6 +33,7 @@ Array = np.ndarray
 TS = np.arange(51.0)
 ROUNDING = 5.1e-6  # of the numbers in the files: five decimals or more
 NUM_CASES = 22
+NUM = {"00004": 12_000}  # where 10,000 do not show a rate wrong by 2%
 WRONG = 1.02
 # Two families, pointwise and sums, of half the failure rate each; the first has, for every
 # species of every case, a mean and a variance at 50 times.
@@ -168,7 +169,7 @@ def check_case(shared: Path, case: str, num: int) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_case(shared: Path, case: str) -> None:
-    check_case(shared, case, 10_000)
+    check_case(shared, case, NUM.get(case, 10_000))
 
 
 @pytest.mark.full
@@ -185,6 +186,7 @@ def test_the_whole_sample_is_run(shared: Path) -> None:
 # Cases that are not in the sample, as files of our own.
 
 NUM_OWN = 10_000
+NUM_LARGE = 1000  # patients in which the large rate of case 23 is not 0
 OWN_TS = np.array([0.0, 1.0, 7.0, 22.5, 30.0, 50.0])
 OWN = {"num_comparisons": 200}  # shared by the comparisons of the file below
 
@@ -214,7 +216,8 @@ def own_document(version: tuple[int, int] = (3, 2)) -> str:
         "parameters": sbml.parameter("Lambda", 0.1)
         + sbml.parameter("Mu", 0.11)
         + sbml.parameter("k1", 0.001)
-        + sbml.parameter("k2", 0.01),
+        + sbml.parameter("k2", 0.01)
+        + sbml.parameter("Alpha23", 1000.0),
         "reactions": reaction("b11", "X11", "2 X11", "Lambda * X11")
         + reaction("d11", "X11", "", "Mu * X11")
         + reaction("b18", "X18", "2 X18", "half * Lambda * X18")
@@ -225,13 +228,15 @@ def own_document(version: tuple[int, int] = (3, 2)) -> str:
         + reaction("d13", "X13", "", "Mu * X13")
         + reaction("b15", "X15", "2 X15", "Lambda * (X15 / 2) / 0.5")
         + reaction("d15", "X15", "", "Mu * X15")
-        + reaction("i23", "", "X23", "1000")
+        + reaction("i23", "", "X23", "Alpha23")
         + reaction("d23", "X23", "Sink26", "0.1 * X23")
         + reaction("i39", "", "100 X39", "1")
         + reaction("d39", "X39", "", "4 * X39")
         + reaction("f35", "", "D35", "k1 * (100 - 2 * D35) * (100 - 2 * D35 - 1) / 2")
         + reaction("b35", "D35", "", "k2 * D35"),
     }
+    if level == 2:
+        return sbml.document(version, "", units=sbml.unit("substance", "item"), **parts)
     return sbml.document(version, **parts)
 
 
@@ -263,12 +268,16 @@ def own_truths(scale: float) -> dict[str, tuple[Array, Array]]:
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> engine.Ensemble:
     model = sbml.read(tmp_path_factory.mktemp("own"), own_document())
-    return run(model, OWN_TS, NUM_OWN, seed=11)
+    alpha = np.where(np.arange(NUM_OWN) < NUM_LARGE, 1000.0, 0.0)
+    return run(model, OWN_TS, NUM_OWN, seed=11, params={"Alpha23": alpha})
 
 
 @pytest.mark.parametrize("name", sorted(own_truths(1.0)))
 def test_own_case(own: engine.Ensemble, name: str) -> None:
     samples = np.asarray(own[name], np.float64)
+    if name == "X23":
+        assert not samples[NUM_LARGE:].any()
+        samples = samples[:NUM_LARGE]
     mean, variance = own_truths(1.0)[name]
     variance = np.maximum(variance, 0.0)
     result = check_variances(samples, variance, slack=1e-9, **OWN)
@@ -277,10 +286,10 @@ def test_own_case(own: engine.Ensemble, name: str) -> None:
         assert not samples.any()
         return
     wrong = own_truths(WRONG)[name][0]
-    if name == "X39":  # batches vary more than 2% can show here: a rate wrong by 20%
+    if name in ("X39", "D35"):  # these vary more than 2% can show here
         wrong = own_truths(1.2)[name][0]
     sd = np.sqrt(variance)
-    assert NUM_OWN >= samples_needed((wrong - mean)[1:], sd[1:], **OWN)
+    assert len(samples) >= samples_needed((wrong - mean)[1:], sd[1:], **OWN)
     assert_holds_and_twin_fails(
         lambda truth: check_means(samples, truth, sd, slack=1e-9, **OWN), mean, wrong
     )
@@ -308,7 +317,7 @@ def with_events(tmp_path_factory: pytest.TempPathFactory) -> engine.Ensemble:
         + sbml.reaction("b", "P2", "2 P", "0.01 * P2")
         + sbml.reaction("i", "", "X", "1")
         + sbml.reaction("d", "X", "", "0.1 * X"),
-        events=sbml.event("reset33", "P2 &gt; 30".replace("&gt;", ">"), {"P": "100", "P2": "0"})
+        events=sbml.event("reset33", "P2 > 30", {"P": "100", "P2": "0"})
         + sbml.event("reset29", "time >= 22.5", {"X": "20"}),
     )
     model = sbml.read(tmp_path_factory.mktemp("events"), text)

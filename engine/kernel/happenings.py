@@ -179,7 +179,7 @@ def _turn(
     for index, compiled in enumerate(model.events.events):
         is_new = state.is_busy & truths[index] & ~state.truths[index]
         is_gone = state.is_busy & ~truths[index] & (not compiled.event.is_persistent)
-        cancelled = is_gone & (pending.event == index)
+        cancelled = is_gone[None, :] & (pending.event == index)
         pending = pending._replace(event=jnp.where(cancelled, jnp.int32(-1), pending.event))
         pending, is_full = _queue(compiled, index, is_new, now, values, low, pending)
         overflow = overflow | is_full
@@ -187,7 +187,8 @@ def _turn(
         jnp.where(state.is_busy, new, old) for new, old in zip(truths, state.truths, strict=True)
     )
     slots = clock.Time(pending.high, pending.low)
-    is_due = state.is_busy & (pending.event >= 0) & clock.has_come(now, slots)
+    here = clock.Time(now.high[None, :], now.low[None, :])
+    is_due = state.is_busy[None, :] & (pending.event >= 0) & clock.has_come(here, slots)
     priorities = [_priority(compiled, values, now.high) for compiled in model.events.events]
     chosen = choose(pending, is_due, priorities, tie_key, state.turn)
     world, invalid = _execute(model, patients, row, pending, chosen, values, state.world)

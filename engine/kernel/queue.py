@@ -240,14 +240,16 @@ def push(
     """Put an execution in each lane's first empty slot; returns where there was none."""
     empty = pending.event < 0
     slots = jnp.arange(pending.event.shape[0], dtype=jnp.int32)[:, None]
-    chosen = (jnp.argmax(empty, axis=0).astype(jnp.int32)[None, :] == slots) & is_new & empty
+    first_empty = jnp.argmax(empty, axis=0).astype(jnp.int32)
+    chosen = (first_empty[None, :] == slots) & is_new[None, :] & empty
     stored = pending.values
     for offset, value in enumerate(values):
-        stored = stored.at[first + offset].set(jnp.where(chosen, value, stored[first + offset]))
+        row = jnp.broadcast_to(value, is_new.shape)[None, :]
+        stored = stored.at[first + offset].set(jnp.where(chosen, row, stored[first + offset]))
     updated = Pending(
         jnp.where(chosen, jnp.int32(event), pending.event),
-        jnp.where(chosen, due.high, pending.high),
-        jnp.where(chosen, due.low, pending.low),
+        jnp.where(chosen, due.high[None, :], pending.high),
+        jnp.where(chosen, due.low[None, :], pending.low),
         stored,
     )
     return updated, is_new & ~jnp.any(empty, axis=0)
@@ -264,11 +266,12 @@ def choose(
     slots = jnp.arange(pending.event.shape[0], dtype=jnp.uint32)[:, None]
     order = jnp.full(pending.event.shape, -jnp.inf, jnp.float32)
     for event, priority in enumerate(priorities):
-        order = jnp.where(pending.event == event, priority, order)
+        order = jnp.where(pending.event == event, priority[None, :], order)
     best = jnp.max(jnp.where(is_due, order, -jnp.inf), axis=0)
-    is_best = is_due & (order == best)
+    is_best = is_due & (order == best[None, :])
     counter = jnp.broadcast_to(slots + turn.astype(jnp.uint32) * jnp.uint32(1024), order.shape)
-    tie, _ = random.threefry(tie_key, (counter, jnp.zeros_like(counter)))
+    keys = (tie_key[0][None, :], tie_key[1][None, :])
+    tie, _ = random.threefry(keys, (counter, jnp.zeros_like(counter)))
     ticket = jnp.where(is_best, tie >> jnp.uint32(1), jnp.uint32(0)).astype(jnp.int32)
     winner = jnp.argmax(jnp.where(is_best, ticket, jnp.int32(-1)), axis=0)
     return (slots.astype(jnp.int32) == winner.astype(jnp.int32)[None, :]) & is_due

@@ -20,12 +20,11 @@ def drift(network: ReactionNetwork) -> Drift:
 
     .. math:: dx/dt = \sum_j v_j a_j(x, t)
 
-    with v_j the net change of counts by reaction j and a_j its propensity **as written**: a pair
-    of equal molecules reacts at c n (n - 1) / 2, not c n^2 / 2, so that the drift is the one of the
-    stochastic process and not of its large-volume limit (between 0 and 1 molecule such a law is
-    negative). The solution is the mean of the exact process only for laws linear in the counts.
-    Assignment rules are evaluated at every call; a target of a rate rule has the rule's value
-    added to its derivative.
+    with v_j the net change of counts by reaction j and a_j its macroscopic rate: a pair of equal
+    molecules reacts at c n^2 / 2, the large-count limit of the propensity c n (n - 1) / 2; laws
+    given as expressions are taken as written. The solution is the mean of the exact process only
+    for laws linear in the counts. Assignment rules are evaluated at every call; a target of a rate
+    rule has the rule's value added to its derivative.
 
     Args:
         network: the network; its events are not part of the drift.
@@ -52,7 +51,7 @@ def drift(network: ReactionNetwork) -> Drift:
     for column, reaction in enumerate(network.reactions):
         for name, change in network.changes(reaction).items():
             net_changes[names.index(name), column] = change
-    laws = [reaction.propensity for reaction in network.reactions]
+    laws = [reaction.macroscopic_rate for reaction in network.reactions]
     held = {v.name: network.initial_values[v.name] for v in network.variables}
 
     def derivative(

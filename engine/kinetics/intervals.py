@@ -25,7 +25,9 @@ from engine.network.expressions import (
 Array = Any
 Interval = tuple[Array, Array]
 
-_INCREASING = frozenset(["exp", "log", "log10", "log2", "sqrt", "floor", "ceil", "atan", "sinh", "tanh", "asin"])
+_INCREASING = frozenset(
+    ["exp", "log", "log10", "log2", "sqrt", "floor", "ceil", "atan", "sinh", "tanh", "asin"]
+)
 _BOUNDED = frozenset({"sin", "cos"})
 BOUNDABLE = (
     _INCREASING

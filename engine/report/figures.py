@@ -5,10 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")  # a file, never a window
 import numpy as np
-from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -39,15 +36,14 @@ def dose_response(summary: Mapping[str, Any], path: str | Path) -> None:
         summary: of a trial, as in its `summary.json`.
         path: the file to write.
     """
-    with pyplot.rc_context(_STYLE):
-        figure, (left, right) = pyplot.subplots(
-            1, 2, figsize=(10.5, 5.0), width_ratios=(2.3, 1.0), layout="constrained"
-        )
+    with matplotlib.rc_context(_STYLE):
+        # Without pyplot: no window, no global state.
+        figure = Figure(figsize=(10.5, 5.0), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(2.3, 1.0))
         _occupancy_panel(left, summary)
         _selectivity_panel(right, summary)
         _title(figure, summary)
         figure.savefig(path)
-        pyplot.close(figure)
 
 
 def _title(figure: Figure, summary: Mapping[str, Any]) -> None:
@@ -83,8 +79,9 @@ def _occupancy_panel(axes: Axes, summary: Mapping[str, Any]) -> None:
     for i, name in enumerate(types):
         colour = COLOURS[i % len(COLOURS)]
         _theory(axes, summary, name, colour)
-        # Cell types side by side, so that intervals can be told apart.
-        shift = 10 ** (0.022 * (i - (len(types) - 1) / 2))
+        # The first type stands apart by itself; the others side by side, so that their
+        # intervals can be told apart.
+        shift = 10 ** (0.025 * (i - len(types) // 2)) if i else 1.0
         found = [arm["cells"][name]["occupancy"] for _, arm in arms]
         known = [k for k, one in enumerate(found) if one["estimate"] is not None]
         x = np.array([where[arms[k][0]] * shift for k in known])
@@ -107,8 +104,18 @@ def _occupancy_panel(axes: Axes, summary: Mapping[str, Any]) -> None:
             label=name,
             zorder=3,
         )
-    axes.plot([], [], "--", color="#777777", linewidth=1.2, label="C / (C + EC50)")
-    axes.legend(frameon=False, loc="upper left", title="mean, 95% interval", alignment="left")
+    axes.plot([], [], "--", color="#777777", linewidth=1.2, label="mean field: C / (C + EC50)")
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda i: labels[i].startswith("mean field"))
+    axes.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        frameon=False,
+        loc="upper left",
+        title="mean of patients, 95% interval",
+        alignment="left",
+        fontsize=9.5,
+    )
     axes.set_ylabel("occupancy: active complexes, % of maximum")
     axes.set_ylim(bottom=-2)
     _dose_axis(axes, arms, where, zero)

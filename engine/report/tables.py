@@ -121,7 +121,9 @@ def _patients(summary: Summary) -> TextTable:
         low, high = (percent(v) for v in cell["percentiles_5_95"])
         return f"{percent(cell['median'])}\n{low.rstrip('%')}–{high}"
 
-    note = "Median patient, and the 5th to the 95th percentile of patients (each a mean of cells)."
+    cells = summary["num_cells"]
+    each = "their one cell" if cells == 1 else f"the mean of their {cells} cells"
+    note = f"Median, and 5th to 95th percentile, of patients: {each}, so cells' noise is in it."
     return _table(summary, "How patients differ in occupancy", note, spread)
 
 

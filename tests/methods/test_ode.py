@@ -143,7 +143,7 @@ def test_stiff_nonlinear_network_against_scipy():
 
     def field(t, x):
         p, p2, s, q = x
-        dimers = 166e-3 * p * (p - 1) / 2 - 0.2 * p2
+        dimers = 166e-3 * p * p / 2 - 0.2 * p2
         use = 500.0 * s / (30.0 + s)
         return [-2 * dimers, dimers, -use, use - 1e4 * q]
 
@@ -247,4 +247,4 @@ def test_drift_has_the_type_of_its_state_and_follows_derived_parameters():
     x = jax.numpy.asarray([4.0], "float32")
     found = drift(network)(0.0, x, {"on": 3.0, "off": 6.0}, {})
     assert found.dtype == "float32"
-    np.testing.assert_allclose(found, [6.0 - 3.0 * 4 * 3 / 2])  # n (n - 1) / 2 as written
+    np.testing.assert_allclose(found, [6.0 - 3.0 * 4 * 4 / 2])  # the macroscopic n^2 / 2
