@@ -144,10 +144,11 @@ class Runner:
         )
 
     def _unpacked(self, results: Results, num_patients: int, num_times: int) -> Outcome:
+        final = np.asarray(results.final)
         saved = np.asarray(results.saved)
-        saved = saved.reshape(-1, num_times, saved.shape[1])[:num_patients]
+        saved = saved.reshape(len(final), num_times, saved.shape[1])[:num_patients]
+        final = final[:num_patients]
         num_recorded = len(self.model.recorded)
-        final = np.asarray(results.final)[:num_patients]
         num_species = len(self.model.network.species)
         num_events = final[:, 2] if self.model.is_thinned else final[:, 1] - final[:, 3]
         return Outcome(
