@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import diffrax
@@ -113,16 +113,35 @@ def integrate(
         rows[name] = _rows(f"variable '{name}'", variables[name], count)
     plan = _plan(network, schedule, count)
     inputs = _entries(schedule)
+    shared = _representative(_Structure(network))
     size = min(MAX_CHUNK, 1 << max(count - 1, 0).bit_length())
     values, is_ok = [], []
     with jax.enable_x64(True):
         for start in range(0, count, size):
             pick = np.minimum(np.arange(start, start + size), count - 1)
             chunk = jax.tree.map(lambda a, pick=pick: a[pick], (rows, state, plan))
-            found = _solve_chunk(method, network, inputs, times, *chunk)
+            found = _solve_chunk(method, shared, inputs, times, *chunk)
             values.append(np.asarray(found[0]))
             is_ok.append(np.asarray(found[1]))
     return np.concatenate(values)[:count], np.concatenate(is_ok)[:count]
+
+
+class _Structure:
+    """A network, equal to others that differ in numbers only: those share compiled code."""
+
+    def __init__(self, network: ReactionNetwork) -> None:
+        self.network = network
+
+    def __hash__(self) -> int:
+        return hash(self.network.structure)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Structure) and self.network.structure == other.network.structure
+
+
+@lru_cache(maxsize=64)
+def _representative(structure: _Structure) -> ReactionNetwork:
+    return structure.network
 
 
 # Device side: one patient, vmapped over a chunk.

@@ -136,7 +136,13 @@ class ReactionNetwork:
         return (
             tuple((s.name, s.is_boundary, s.is_constant, s.is_continuous) for s in self.species),
             tuple(
-                (r.name, tuple(sorted(self.changes(r).items())), tuple(r.reactants), r.propensity)
+                (
+                    r.name,
+                    tuple(sorted(self.changes(r).items())),
+                    tuple(r.reactants),
+                    r.propensity,
+                    r.macroscopic_rate,
+                )
                 for r in self.reactions
             ),
             tuple(p.name for p in self.parameters),

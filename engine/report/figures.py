@@ -112,7 +112,7 @@ def _occupancy_panel(axes: Axes, summary: Mapping[str, Any]) -> None:
         [labels[i] for i in order],
         frameon=False,
         loc="upper left",
-        title="mean of patients, 95% interval",
+        title="mean, 95% interval",
         alignment="left",
         fontsize=9.5,
     )

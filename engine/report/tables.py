@@ -103,8 +103,8 @@ def _occupancies(summary: Summary) -> TextTable:
     note = (
         "Mean over patients and its 95% interval (percentile bootstrap over patients). Occupancy: "
         "active complexes per cell at the window's end over the wild type's maximum after 60 min "
-        f"({maxima} per typical cell). Selectivity: ratio of mean occupancies, the selective cell "
-        "type's over the others'."
+        f"in a typical cell ({maxima}), so a patient with more receptors can exceed 100%. "
+        "Selectivity: ratio of mean occupancies, the selective cell type's over the others'."
     )
 
     def selectivity(arm: Mapping[str, Any]) -> str:
@@ -158,7 +158,8 @@ def _expectations(summary: Summary) -> TextTable:
         "First line: rate equations of the typical patient at the window's mean concentration. "
         "Second line: C / (C + EC50) with the model's own EC50 "
         + ", ".join(f"{n} {1000 * v:.0f} pM" for n, v in summary["reference"]["ec50"].items())
-        + ". The simulation's means differ from these because patients differ and receptors scale "
-        "the active complexes; the noise of single cells averages out."
+        + ". The simulation's means exceed these because patients differ: occupancy grows faster "
+        "than in proportion with receptors and falls less with them, so the few above the typical "
+        "patient weigh more. Its medians are nearer; a cell's noise hardly shifts a mean."
     )
     return _table(summary, "What theory expects of the typical patient", note, expected)

@@ -14,6 +14,7 @@ from engine.simulate import simulate
 from engine.therapy.molecules import WILD_TYPE
 from engine.trial.biology import biology_of
 from engine.trial.spec import TrialSpec
+from engine.trial.work import typical_covariates
 
 # The doses of the model's regression targets: EC50 by linear interpolation in log10 dose.
 DOSES = np.logspace(-3.5, 2.5, 21)
@@ -50,7 +51,7 @@ class Reference:
 
 def compute_reference(spec: TrialSpec) -> Reference:
     """Solve the rate equations of the typical patient's cells, all in one cohort."""
-    typical = _typical_patient(spec)
+    typical = typical_covariates(spec)
     levels = {arm.name: _mean_concentration(spec, i, typical) for i, arm in enumerate(spec.arms)}
     held = np.concatenate([DOSES[-1:], DOSES, list(levels.values())])
     num_types = len(spec.cells.types)
@@ -77,14 +78,6 @@ def compute_reference(spec: TrialSpec) -> Reference:
 def _half_point(curve: np.ndarray) -> float:
     rising = curve[: int(np.argmax(curve)) + 1]
     return float(10 ** np.interp(rising[-1] / 2, rising, np.log10(DOSES[: len(rising)])))
-
-
-def _typical_patient(spec: TrialSpec) -> dict[str, np.ndarray]:
-    """Every covariate at its median."""
-    known = biology_of(spec).covariates
-    typical = {name: np.array([value]) for name, (_, value) in known.items()}
-    half = np.array([0.5])
-    return typical | {n: one.law().quantile(half) for n, one in spec.population.covariates.items()}
 
 
 def _mean_concentration(spec: TrialSpec, arm: int, typical: Mapping[str, np.ndarray]) -> float:

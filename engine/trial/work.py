@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from engine.dosing.schedule import compile_schedule, concentration
 from engine.ensemble import Ensemble
 from engine.errors import InvalidInput
 from engine.kernel.status import Status
@@ -114,6 +115,14 @@ def covariates_of(spec: TrialSpec, ids: np.ndarray) -> dict[str, np.ndarray]:
     return drawn
 
 
+def typical_covariates(spec: TrialSpec) -> dict[str, np.ndarray]:
+    """Every covariate at its median, (1,)."""
+    known = biology_of(spec).covariates
+    typical = {name: np.array([value]) for name, (_, value) in known.items()}
+    half = np.array([0.5])
+    return typical | {n: one.law().quantile(half) for n, one in spec.population.covariates.items()}
+
+
 def simulate_unit(spec: TrialSpec, unit: Unit, patients: Mapping[str, np.ndarray]) -> UnitResult:
     """Simulate a unit exactly.
 
@@ -128,19 +137,22 @@ def simulate_unit(spec: TrialSpec, unit: Unit, patients: Mapping[str, np.ndarray
     began = time.perf_counter()
     biology, molecule = biology_of(spec), spec.molecule.molecule()
     arm, cell_type = spec.arms[unit.arm], spec.cells.types[unit.cell_type]
-    mine = {name: values[unit.first : unit.last] for name, values in patients.items()}
-    amounts = biology.amounts(arm, molecule, mine["body_surface"])
+    mine = _members(spec, unit, patients)
+    number = len(mine["body_surface"])
+    network = biology.network(cell_type, molecule)
+    inputs = {biology.drug: biology.pharmacokinetics(arm.route, molecule, mine)}
+    regimen = biology.regimens(arm, biology.amounts(arm, molecule, mine["body_surface"]))
     ensemble = simulate(
-        biology.network(cell_type, molecule),
+        network,
         Direct(max_events=spec.limits.max_events),
         spec.window.times(),
         key=noise_key(jax.random.key(spec.seed), arm.name, cell_type),
-        num_patients=unit.last - unit.first,
-        patient_ids=np.arange(unit.first, unit.last),
+        num_patients=number,
+        patient_ids=np.arange(unit.first, unit.first + number),
         num_replicates=spec.cells.per_patient,
         params=biology.parameters(cell_type, mine),
-        inputs={biology.drug: biology.pharmacokinetics(arm.route, molecule, mine)},
-        regimen=biology.regimens(arm, amounts),
+        inputs=inputs,
+        regimen=regimen,
         tallies={
             "area": TimeIntegral(parse(biology.observable)),
             "peak": Maximum(parse(biology.observable)),
@@ -149,33 +161,54 @@ def simulate_unit(spec: TrialSpec, unit: Unit, patients: Mapping[str, np.ndarray
         start=spec.window.start,
         is_failure_raised=False,
     )
-    return _measured(spec, unit, ensemble, began)
+    # In closed form: the levels that a lane carries are rounded along its own path.
+    _, schedule = compile_schedule(network, inputs, regimen, number)
+    levels = concentration(schedule, biology.drug, spec.window.times())
+    return _measured(spec, unit, ensemble, levels, began)
 
 
-def _measured(spec: TrialSpec, unit: Unit, ensemble: Ensemble, began: float) -> UnitResult:
+def _members(
+    spec: TrialSpec, unit: Unit, patients: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The covariates of a unit's patients; a single one is given company without receptors.
+
+    Numbers of one patient are scalars to the kernel and those of several are not, which is other
+    code, with other rounding. The company's cells do nothing, and what they did is dropped.
+    """
+    mine = {name: values[unit.first : unit.last] for name, values in patients.items()}
+    if unit.last - unit.first > 1:
+        return mine
+    typical, absent = typical_covariates(spec), biology_of(spec).receptors
+    return {
+        name: np.append(values, 0.0 if name in absent else typical[name])
+        for name, values in mine.items()
+    }
+
+
+def _measured(
+    spec: TrialSpec, unit: Unit, ensemble: Ensemble, levels: np.ndarray, began: float
+) -> UnitResult:
     biology = biology_of(spec)
     shape = (unit.last - unit.first, spec.cells.per_patient)
-    is_complete = ensemble.is_complete
-    course = np.where(is_complete[:, np.newaxis], ensemble[biology.observable], np.nan)
-    # Levels end in NaN where a trajectory failed; another cell of the patient may have them all.
-    levels = ensemble[biology.drug].reshape(*shape, -1)
-    concentration = np.fmax.reduce(levels, axis=1)
+    rows = slice(0, shape[0] * shape[1])
+    levels = levels[: shape[0]]
+    is_complete = ensemble.is_complete[rows]
+    course = np.where(is_complete[:, np.newaxis], ensemble[biology.observable][rows], np.nan)
 
     def by_patient(values: np.ndarray) -> np.ndarray:
         return np.where(is_complete, values, np.nan).reshape(shape)
 
     return UnitResult(
         end=by_patient(course[:, -1]),
-        mean=by_patient(ensemble.tallies["area"] / spec.window.duration),
-        peak=by_patient(ensemble.tallies["peak"]),
-        status=ensemble.status.reshape(shape),
-        num_events=ensemble.num_events.reshape(shape),
-        drug=np.trapezoid(concentration.astype(np.float64), spec.window.times(), axis=1)
-        / spec.window.duration,
+        mean=by_patient(ensemble.tallies["area"][rows] / spec.window.duration),
+        peak=by_patient(ensemble.tallies["peak"][rows]),
+        status=ensemble.status[rows].reshape(shape),
+        num_events=ensemble.num_events[rows].reshape(shape),
+        drug=np.trapezoid(levels, spec.window.times(), axis=1) / spec.window.duration,
         seconds=time.perf_counter() - began,
         failures=ensemble.failures,
         observable=course.reshape(*shape, -1).astype(np.float32),
-        concentration=concentration.astype(np.float32),
+        concentration=levels.astype(np.float32),
     )
 
 

@@ -11,7 +11,7 @@ CONTENTS = {
     "model": "il2_receptor",
     "cells": {"types": ["Treg", "Th"], "per_patient": 2},
     "population": {
-        "num_patients": 5,
+        "num_patients": 6,
         "covariates": {
             "clearance": {
                 "distribution": "log_normal",
@@ -30,11 +30,11 @@ CONTENTS = {
         },
     },
     "window": {"start": 60.0, "duration": 2.0, "points": 3},
-    "limits": {"max_events": 200_000},
+    "limits": {"max_events": 60_000},
     "arms": [
-        {"name": "placebo", "dose": 0.0},
-        {"name": "high", "dose": 30.0},
-        {"name": "two doses", "dose": 10.0, "interval": 61.0, "additional": 1},
+        {"name": "placebo", "dose": 0.0, "interval": 61.0, "additional": 1},
+        {"name": "low", "dose": 3.0, "interval": 61.0, "additional": 1},
+        {"name": "high", "dose": 30.0, "interval": 61.0, "additional": 1},
     ],
 }
 
