@@ -159,7 +159,8 @@ def main() -> None:
         records += compare(model, rivals, options.models_directory, cores)
     if options.out:
         machine = {"processor": _processor(), "python": platform.python_version()}
-        options.out.write_text(json.dumps({"machine": machine, "records": records}, indent=1) + "\n")
+        text = json.dumps({"machine": machine, "records": records}, indent=1)
+        options.out.write_text(text + "\n")
 
 
 def _processor() -> str:

@@ -1,5 +1,6 @@
 """Exact stochastic simulation of cytokine signalling in virtual patients."""
 
+from engine.configure import configure_cpu as configure_cpu
 from engine.dosing.dose import Dose as Dose
 from engine.dosing.event_table import read_event_table as read_event_table
 from engine.dosing.pharmacokinetics import ConstantLevel as ConstantLevel
@@ -41,4 +42,3 @@ from engine.network.sbml_reader import read_sbml as read_sbml
 from engine.network.sbml_writer import write_sbml as write_sbml
 from engine.simulate import simulate as simulate
 from engine.simulate import simulate_chunks as simulate_chunks
-from engine.configure import configure_cpu as configure_cpu

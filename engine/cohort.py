@@ -157,8 +157,8 @@ def _looks_at_time(network: ReactionNetwork) -> Iterator[tuple[str, Iterable[Exp
         given = [*event.assignments.values(), *event.doses.values()]
         given += [expression for expression in others if expression is not None]
         yield f"event '{event.name}'", [event.trigger, *given]
-    for one in (*network.species, *network.variables):
-        yield f"the initial value of '{one.name}'", [one.initial]
+    for name, initial in network.initial_expressions.items():
+        yield f"the initial value of '{name}'", [initial]
 
 
 def _identities(patient_ids: Sequence[int] | np.ndarray | None, num_patients: int) -> np.ndarray:

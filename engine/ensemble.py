@@ -114,7 +114,8 @@ class Ensemble:
             "status": (rows, self.status.reshape(shape), {"meanings": _meanings()}),
             "num_events": (rows, self.num_events.reshape(shape)),
         }
-        units = {v.name: v.unit for v in (*self.network.variables, *self.network.inputs)}
+        units = {v.name: v.unit for v in self.network.variables}
+        units |= {i.name: i.unit for i in self.network.inputs}
         for name, level in self.levels.items():
             attributes = {"units": units.get(name, "")}
             data[name] = ((*rows, "time"), level.reshape(*shape, -1), attributes)

@@ -127,9 +127,7 @@ def _is_large(counts: tuple[Array, ...]) -> Array:
 def _new_segment(course: Course, lanes: Lanes, is_waiting: Array) -> tuple[Lanes, Array]:
     segment = course.segment + is_waiting.astype(jnp.uint32)
     fresh = random.segment_state(course.key, segment)
-    generator = tuple(
-        jnp.where(is_waiting, new, old) for new, old in zip(fresh, lanes.generator, strict=True)
-    )
+    generator = random.choose(is_waiting, fresh, lanes.generator)
     return lanes._replace(generator=generator), segment
 
 

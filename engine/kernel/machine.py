@@ -147,7 +147,7 @@ def _refill(model: LaneModel, stepper: Stepper, patients: Patients, machine: Mac
 
     # The results stay outside of the conditional: passing them through could copy them.
     results = machine.results
-    light = machine._replace(results=())
+    light = machine._replace(results=())  # type: ignore[arg-type]
     light = lax.cond(jnp.any(is_new), fill, lambda machine: machine, light)
     return light._replace(results=results)
 

@@ -18,7 +18,8 @@ def materialise(is_running: Array, values: T) -> T:
     before fusion; a conditional is not, as long as its predicate is known only at run time.
 
     Args:
-        is_running: scalar, true while any lane is alive; where it is false the values do not matter.
+        is_running: scalar, true while any lane is alive; where it is false nobody looks at the
+            values.
         values: a tree of arrays.
     """
     return lax.cond(is_running, lambda v: v, lambda v: jax.tree.map(jnp.zeros_like, v), values)

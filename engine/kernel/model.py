@@ -114,7 +114,7 @@ class LaneModel:
         return evaluated
 
     def jump_tallies(self, states: tuple[tuple[Array, ...], ...], jump: Jump) -> Any:
-        """Every tally after a change of counts; lanes in which nothing happened keep their state."""
+        """Every tally after a change of counts; lanes where nothing happened keep their state."""
         result = []
         for index, (tally, state) in enumerate(zip(self.tallies, states, strict=True)):
             after = tally.jump(state, jump, self.observe(index))

@@ -202,7 +202,7 @@ def exact_value(
     high = jnp.asarray(evaluate(expression, values, jnp, jnp.float32))
     rest = low.get(expression.name) if isinstance(expression, Symbol) else None
     if isinstance(expression, Number):
-        rest = jnp.asarray(clock.split(np.float64(expression.value))[1])
+        rest = jnp.asarray(clock.split(np.asarray(expression.value))[1])
     return clock.Time(high, jnp.zeros_like(high) if rest is None else rest)
 
 
@@ -212,7 +212,7 @@ def _truth(expression: Expression, values: Mapping[str, Array]) -> Array:
 
 
 def _linear_in_time(expression: Expression) -> tuple[float, Expression]:
-    """(slope, rest) where the expression is slope * time + rest with a number as slope; else (0, _)."""
+    """(slope, rest) of slope * time + rest, the slope a number; (0, _) where it is not that."""
     nothing = Number(0.0)
     if expression == Symbol(TIME):
         return 1.0, nothing

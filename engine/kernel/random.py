@@ -58,6 +58,12 @@ def draw(state: Words) -> tuple[Array, Words]:
     return bits, (s0, s1, s2 ^ shifted, _rotate(s3, 11))
 
 
+def choose(condition: Array, a: Words, b: Words) -> Words:
+    """The state a where the condition holds, else b."""
+    first, second, third, fourth = (jnp.where(condition, x, y) for x, y in zip(a, b, strict=True))
+    return first, second, third, fourth
+
+
 def _to_float(bits: Array) -> Array:
     # By way of int32: CPUs before AVX-512 convert signed integers only.
     return bits.astype(jnp.int32).astype(jnp.float32)

@@ -74,13 +74,13 @@ class Runner:
 
     def __init__(self, model: LaneModel, stepper: Stepper) -> None:
         self.model = model
-        self._function = build(model, stepper)
+        self._function: Any = build(model, stepper)
         self._compiled: dict[Any, Any] = {}
         self._lock = threading.Lock()
         self.num_compilations = 0
 
     def run(self, chunk: Chunk, ts: np.ndarray, num_rows: int) -> Outcome:
-        """Simulate a chunk, padded to `num_rows` so that its size does not matter to the compiler."""
+        """Simulate a chunk, padded to `num_rows`: the compiler does not see its size."""
         patients = self._packed(chunk, ts, num_rows)
         results = self._executable(patients)(patients)
         return self._unpacked(results, len(chunk.patient), len(ts))

@@ -29,7 +29,7 @@ _MESSAGES = {
         "the horizon, or look for a population that explodes"
     ),
     Status.POPULATION_OVERFLOW: (
-        "a count came within reach of 2**31; rescale the model or use a method for large populations"
+        "a count came within reach of 2**31; rescale the model to larger units"
     ),
     Status.INVALID_PROPENSITY: (
         "a propensity became negative, not finite, or positive without its reactants; correct the "
@@ -38,7 +38,9 @@ _MESSAGES = {
     Status.EVENT_QUEUE_OVERFLOW: (
         "more delayed events are pending than the queue holds; raise Direct(queue_size=...)"
     ),
-    Status.EVENT_CASCADE: "events trigger each other without end at one time; correct their triggers",
+    Status.EVENT_CASCADE: (
+        "events trigger each other without end at one time; correct their triggers"
+    ),
     Status.INVALID_ASSIGNMENT: (
         "an event assigned a negative, fractional or too large number to a count; round it with "
         "floor(...) or correct the assignment"

@@ -2,8 +2,8 @@
 
 Every tally follows one protocol. `start` makes its state; `interval` accounts for a stretch in
 which counts are constant; `jump` for a change of counts (a reaction, a dose, an event's
-assignment); `result` turns it into a number. On piecewise-constant counts they are exact, not sampled at
-the save times.
+assignment); `result` turns it into a number. On piecewise-constant counts they are exact, not
+sampled at the save times.
 """
 
 from abc import ABC, abstractmethod

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 from engine.network.expressions import COMPARISONS, LOGICAL, Call, Expression, Number, Symbol
@@ -44,7 +45,7 @@ def apply(node: Call, arguments: list[Array], xp: Any, dtype: Any) -> Array:
     numbers = [_as_number(a, xp, dtype) for a in arguments]
     if node.function in COMPARISONS:
         compare = getattr(xp, _COMPARISONS[node.function])
-        pairs = (compare(a, b) for a, b in zip(numbers, numbers[1:], strict=False))
+        pairs = (compare(a, b) for a, b in pairwise(numbers))
         return reduce(xp.logical_and, pairs)
     if node.function == "pow":
         return _power(node, numbers, xp)

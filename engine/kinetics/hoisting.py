@@ -75,7 +75,8 @@ def _product(factors: list[Expression]) -> Expression:
 def _split(
     parts: Iterable[Expression], constants: frozenset[str]
 ) -> tuple[list[Expression], list[Expression]]:
-    fixed, moving = [], []
+    fixed: list[Expression] = []
+    moving: list[Expression] = []
     for part in parts:
         (fixed if symbols(part) <= constants else moving).append(part)
     return fixed, moving

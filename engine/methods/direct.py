@@ -23,8 +23,8 @@ from engine.kernel.tallies import Interval, Jump
 from engine.network.expressions import TIME
 from engine.network.network import ReactionNetwork
 
-# A reaction below this share of the total is selected on its own, at the end of the block: a
-# float32 cumulative sum would distort it by up to 2**-24 / RARE (0.02%), and drop it entirely at 1e-8.
+# A reaction below this share of the total is selected on its own, at the end of the block: in a
+# float32 cumulative sum it would be distorted by more than 2**-24 / RARE (0.02%), and lost at 1e-8.
 RARE = 2.0**-12
 # Look-ahead windows of thinning hold this many expected events: the chance of finding none, and so
 # of a wasted step, is exp(-4); a longer window would loosen the bound.
@@ -81,8 +81,8 @@ class Direct:
         """Refuse by name what this method cannot do exactly."""
         if network.rate_rules:
             raise InvalidInput(
-                f"the rate rule of '{network.rate_rules[0].target}' makes it a continuous variable, "
-                "which the direct method cannot simulate; use engine.ODE()"
+                f"the rate rule of '{network.rate_rules[0].target}' makes it a continuous "
+                "variable, which the direct method cannot simulate; use engine.ODE()"
             )
 
 
@@ -337,10 +337,7 @@ def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array
     jump = Jump(after, constants.stop - left, fired, is_rare)
     return lanes._replace(
         counts=counts,
-        generator=tuple(
-            jnp.where(is_rare, new, old)
-            for new, old in zip(generator, lanes.generator, strict=True)
-        ),
+        generator=random.choose(is_rare, generator, lanes.generator),
         tallies=model.jump_tallies(lanes.tallies, jump),
         # Where the total has fallen far below the last scale everything was rare: start from here.
         scale=jnp.where(is_rare, scale, lanes.scale),

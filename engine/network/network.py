@@ -104,9 +104,13 @@ class ReactionNetwork:
     @cached_property
     def initial_values(self) -> dict[str, float]:
         """Every species' and variable's number at time 0."""
-        initial = {s.name: s.initial for s in self.species}
-        initial |= {v.name: v.initial for v in self.variables}
-        return resolve(initial, {TIME: 0.0, **self.parameter_values})
+        return resolve(self.initial_expressions, {TIME: 0.0, **self.parameter_values})
+
+    @property
+    def initial_expressions(self) -> dict[str, Expression]:
+        """Every species' and variable's initial value as it is written."""
+        values = {species.name: species.initial for species in self.species}
+        return values | {variable.name: variable.initial for variable in self.variables}
 
     @cached_property
     def rules(self) -> dict[str, Expression]:
@@ -129,8 +133,11 @@ class ReactionNetwork:
     def structure(self) -> tuple[object, ...]:
         """Everything but numbers: two networks with equal structures share compiled code."""
         events = tuple(
-            (e.name, e.trigger, tuple(e.assignments.items()), tuple(e.doses.items()), e.delay)
-            + (e.priority, e.is_persistent, e.is_initially_true, e.uses_trigger_time_values)
+            (
+                (e.name, e.trigger, tuple(e.assignments.items()), tuple(e.doses.items())),
+                (e.delay, e.priority),
+                (e.is_persistent, e.is_initially_true, e.uses_trigger_time_values),
+            )
             for e in self.events
         )
         return (

@@ -33,7 +33,6 @@ class InterleukinTwo:
         observable: what the endpoints are of: active signalling complexes per cell.
         recorded: species that it is computed from.
         drug: the input that is the drug's concentration, in `drug_unit`.
-        receptors: the covariates without which a cell does nothing.
         covariates: name -> (unit, the typical patient's number).
     """
 
@@ -41,7 +40,6 @@ class InterleukinTwo:
     recorded: tuple[str, ...] = ("L_bg", "L_abg", "L_bg_endo", "L_abg_endo")
     drug: str = "IL2"
     drug_unit: str = "nM"
-    receptors: tuple[str, ...] = tuple(_CHAINS)
 
     @property
     def cell_types(self) -> tuple[str, ...]:

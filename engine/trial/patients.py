@@ -129,7 +129,9 @@ def _cell_columns(
         f"{name}_occupancy": Column(end.mean(-1) / maximum, "1", f"{at_end}, {fraction}"),
         f"{name}_occupancy_mean": Column(mean.mean(-1) / maximum, "1", f"{over}, {fraction}"),
         f"{name}_responders": Column(responds.mean(-1), "1", f"share of {threshold}"),
-        f"{name}_events": Column(found["num_events"][:, position].sum(-1), "1", "reactions fired"),
+        f"{name}_events": Column(
+            found["num_events"][:, position].sum(-1), "1", "reactions fired in complete cells"
+        ),
     }
 
 

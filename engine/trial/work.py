@@ -53,7 +53,7 @@ class UnitResult:
     Attributes:
         end, mean, peak: of the observable at the window's end, averaged over the window's time
             and at its highest, (n, c); NaN where a trajectory failed.
-        status, num_events: of each trajectory, (n, c).
+        status, num_events: of each trajectory, (n, c); no events where it failed.
         drug: mean of the drug's concentration over the window (trapezoidal rule), (n,).
         seconds: wall time.
         failures: what the engine says about the first trajectory that failed.
@@ -137,8 +137,8 @@ def simulate_unit(spec: TrialSpec, unit: Unit, patients: Mapping[str, np.ndarray
     began = time.perf_counter()
     biology, molecule = biology_of(spec), spec.molecule.molecule()
     arm, cell_type = spec.arms[unit.arm], spec.cells.types[unit.cell_type]
-    mine = _members(spec, unit, patients)
-    number = len(mine["body_surface"])
+    mine = {name: values[unit.first : unit.last] for name, values in patients.items()}
+    number = unit.last - unit.first
     network = biology.network(cell_type, molecule)
     inputs = {biology.drug: biology.pharmacokinetics(arm.route, molecule, mine)}
     regimen = biology.regimens(arm, biology.amounts(arm, molecule, mine["body_surface"]))
@@ -148,7 +148,7 @@ def simulate_unit(spec: TrialSpec, unit: Unit, patients: Mapping[str, np.ndarray
         spec.window.times(),
         key=noise_key(jax.random.key(spec.seed), arm.name, cell_type),
         num_patients=number,
-        patient_ids=np.arange(unit.first, unit.first + number),
+        patient_ids=np.arange(unit.first, unit.last),
         num_replicates=spec.cells.per_patient,
         params=biology.parameters(cell_type, mine),
         inputs=inputs,
@@ -167,43 +167,24 @@ def simulate_unit(spec: TrialSpec, unit: Unit, patients: Mapping[str, np.ndarray
     return _measured(spec, unit, ensemble, levels, began)
 
 
-def _members(
-    spec: TrialSpec, unit: Unit, patients: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """The covariates of a unit's patients; a single one is given company without receptors.
-
-    Numbers of one patient are scalars to the kernel and those of several are not, which is other
-    code, with other rounding. The company's cells do nothing, and what they did is dropped.
-    """
-    mine = {name: values[unit.first : unit.last] for name, values in patients.items()}
-    if unit.last - unit.first > 1:
-        return mine
-    typical, absent = typical_covariates(spec), biology_of(spec).receptors
-    return {
-        name: np.append(values, 0.0 if name in absent else typical[name])
-        for name, values in mine.items()
-    }
-
-
 def _measured(
     spec: TrialSpec, unit: Unit, ensemble: Ensemble, levels: np.ndarray, began: float
 ) -> UnitResult:
     biology = biology_of(spec)
     shape = (unit.last - unit.first, spec.cells.per_patient)
-    rows = slice(0, shape[0] * shape[1])
-    levels = levels[: shape[0]]
-    is_complete = ensemble.is_complete[rows]
-    course = np.where(is_complete[:, np.newaxis], ensemble[biology.observable][rows], np.nan)
+    is_complete = ensemble.is_complete
+    course = np.where(is_complete[:, np.newaxis], ensemble[biology.observable], np.nan)
 
     def by_patient(values: np.ndarray) -> np.ndarray:
         return np.where(is_complete, values, np.nan).reshape(shape)
 
     return UnitResult(
         end=by_patient(course[:, -1]),
-        mean=by_patient(ensemble.tallies["area"][rows] / spec.window.duration),
-        peak=by_patient(ensemble.tallies["peak"][rows]),
-        status=ensemble.status[rows].reshape(shape),
-        num_events=ensemble.num_events[rows].reshape(shape),
+        mean=by_patient(ensemble.tallies["area"] / spec.window.duration),
+        peak=by_patient(ensemble.tallies["peak"]),
+        status=ensemble.status.reshape(shape),
+        # A trajectory that fails stops at the end of a block of steps, so its number is no fact.
+        num_events=np.where(is_complete, ensemble.num_events, 0).reshape(shape),
         drug=np.trapezoid(levels, spec.window.times(), axis=1) / spec.window.duration,
         seconds=time.perf_counter() - began,
         failures=ensemble.failures,

@@ -30,11 +30,11 @@ CONTENTS = {
         },
     },
     "window": {"start": 60.0, "duration": 2.0, "points": 3},
-    "limits": {"max_events": 60_000},
+    "limits": {"max_events": 150_000},
     "arms": [
         {"name": "placebo", "dose": 0.0, "interval": 61.0, "additional": 1},
-        {"name": "low", "dose": 3.0, "interval": 61.0, "additional": 1},
-        {"name": "high", "dose": 30.0, "interval": 61.0, "additional": 1},
+        {"name": "low", "dose": 1.0, "interval": 61.0, "additional": 1},
+        {"name": "high", "dose": 8.0, "interval": 61.0, "additional": 1},
     ],
 }
 
