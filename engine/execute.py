@@ -35,6 +35,7 @@ def direct_tasks(
     key: np.ndarray,
     tallies: Mapping[str, Tally],
     record: Sequence[str] | None,
+    is_trough_saved: bool,
     num_workers: int,
 ) -> list[Task]:
     """The work of simulating a cohort, as independent pieces in order of the rows."""
@@ -48,7 +49,9 @@ def direct_tasks(
         direct.step, direct.resolve, method.max_events, method.queue_size, lanes, method.block
     )
     schedule = cohort.schedule
-    run = runner(network, tallies, schedule.layout, recorded, schedule.species, stepper)
+    run = runner(
+        network, tallies, schedule.layout, recorded, schedule.species, is_trough_saved, stepper
+    )
 
     def task(rows: np.ndarray) -> Task:
         return lambda: _simulated(run, cohort, key, recorded, rows, size)

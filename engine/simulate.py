@@ -37,6 +37,7 @@ def simulate(
     regimen: Regimen | Sequence[Regimen] | None = None,
     tallies: Mapping[str, Tally] | None = None,
     record: Sequence[str] | None = None,
+    is_trough_saved: bool = False,
     start: float = 0.0,
     is_failure_raised: bool = True,
     progress: Progress | None = None,
@@ -64,6 +65,7 @@ def simulate(
         record: species to save at `ts`; default all, `()` none (tallies only).
         start: when the trajectories begin: there `x0` holds, and tallies begin. Earlier doses have
             only shaped the inputs. Doses and `ts` keep counting from time 0. Default 0.
+        is_trough_saved: at a dose time save the state before the dose (the trough).
         is_failure_raised: raise `SimulationFailed` where a trajectory does not end; otherwise
             look at `ensemble.status`.
         progress: called with (trajectories done, trajectories in all) after every chunk.
@@ -103,6 +105,7 @@ def simulate(
             regimen=regimen,
             tallies=tallies,
             record=record,
+            is_trough_saved=is_trough_saved,
             start=start,
             progress=progress,
         )
@@ -128,6 +131,7 @@ def simulate_chunks(
     regimen: Regimen | Sequence[Regimen] | None = None,
     tallies: Mapping[str, Tally] | None = None,
     record: Sequence[str] | None = None,
+    is_trough_saved: bool = False,
     start: float = 0.0,
     progress: Progress | None = None,
 ) -> Iterator[Ensemble]:
@@ -144,10 +148,18 @@ def simulate_chunks(
     )
     words = key_words(key)
     if isinstance(method, ODE):
-        _refuse_tallies(tallies)
+        _refuse_exact_only(tallies, is_trough_saved)
         tasks = ode_tasks(method, cohort, record)
     elif isinstance(method, Direct):
-        tasks = direct_tasks(method, cohort, words, dict(tallies or {}), record, num_workers())
+        tasks = direct_tasks(
+            method,
+            cohort,
+            words,
+            dict(tallies or {}),
+            record,
+            is_trough_saved,
+            num_workers(),
+        )
     else:
         raise InvalidInput(
             f"method {method!r} is not a method; give engine.Direct() or engine.ODE()"
@@ -214,8 +226,12 @@ def key_words(key: Any) -> np.ndarray:
     return folded
 
 
-def _refuse_tallies(tallies: Mapping[str, Tally] | None) -> None:
+def _refuse_exact_only(tallies: Mapping[str, Tally] | None, is_trough_saved: bool) -> None:
     if tallies:
         raise InvalidInput(
             f"tally '{next(iter(tallies))}': the ODE method has no tallies yet; use engine.Direct()"
+        )
+    if is_trough_saved:
+        raise InvalidInput(
+            "is_trough_saved=True: the ODE method saves after doses only; save just before them"
         )

@@ -1,6 +1,6 @@
 """The end of a block: everything that happens to lanes that wait."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -35,51 +35,33 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
     lanes = _resolve_rare(model, stepper, constants, lanes, is_held)
     constants = _moved_constants(model, constants, is_waiting, left, now)
 
-    world = World(lanes.counts, constants.variables, constants.levels.amplitudes)
-    world, dose_index, is_dosed = apply_doses(
-        model, patients, course.row, course.dose_index, is_reached & is_sound, now, world
+    due = _save_time(patients, course.save_index)
+    is_saved = is_reached & is_sound & clock.is_same(now, due)
+    results = machine.results
+    if model.is_trough_saved:
+        results = _save(model, constants, lanes, course, is_saved, results)
+    visit = Visit(is_reached & is_sound, is_waiting & is_sound, is_waiting, now)
+    lanes, constants, course, next_event = _happen(
+        model, patients, lanes, constants, course._replace(segment=segment, status=status), visit
     )
-    moved = course._replace(segment=segment)
-    happened = run_events(model, patients, constants, moved, is_waiting & is_sound, now, world)
-    world, is_changed = happened.world, is_dosed | happened.is_changed
-    status = combine(status, happened.is_overflow, Status.EVENT_QUEUE_OVERFLOW)
-    status = combine(status, happened.is_cascade, Status.EVENT_CASCADE)
-    status = combine(status, happened.is_invalid, Status.INVALID_ASSIGNMENT)
-    status = combine(status, is_live & _is_large(world.counts), Status.POPULATION_OVERFLOW)
-    constants = constants._replace(
-        variables=world.variables,
-        levels=constants.levels._replace(amplitudes=world.amplitudes),
-        truths=happened.truths,
-        passed=happened.passed,
-    )
-    lanes = lanes._replace(counts=world.counts)
-    is_first = is_waiting & (course.segment == 0)
-    lanes = _tally_change(model, constants, lanes, is_changed, is_first, now)
-
-    is_saved = is_reached & clock.is_same(now, _save_time(patients, course.save_index))
-    is_saved = is_saved & (status == jnp.int32(Status.COMPLETE))
-    results = _save(model, constants, lanes, course, is_saved, machine.results)
-    save_index = course.save_index + is_saved.astype(jnp.int32)
+    if not model.is_trough_saved:
+        is_saved = is_saved & (course.status == jnp.int32(Status.COMPLETE))
+        results = _save(model, constants, lanes, course, is_saved, results)
+    save_index, status = course.save_index + is_saved.astype(jnp.int32), course.status
     num_times = patients.save_high.shape[0] - 1
     is_over = is_live & ((save_index >= num_times) | (status != jnp.int32(Status.COMPLETE)))
     num_stops = course.num_stops + (is_reached & (lanes.num_steps > 0)).astype(jnp.int32)
     results = _finish(model, lanes, course.row, status, num_stops, is_over, results)
 
-    stop = _next_stop(patients, course.row, save_index, dose_index, happened.next_time)
+    stop = _next_stop(patients, course.row, save_index, course.dose_index, next_event)
     remaining = jnp.where(
         is_held & clock.is_same(stop, course.stop), left, clock.difference(stop, now)
     )
-    course = Course(
-        jnp.where(is_over, jnp.int32(-1), course.row),
-        course.key,
-        segment,
-        clock.select(is_waiting, stop, course.stop),
-        save_index,
-        dose_index,
-        num_stops,
-        status,
-        happened.truths,
-        happened.pending,
+    course = course._replace(
+        row=jnp.where(is_over, jnp.int32(-1), course.row),
+        stop=clock.select(is_waiting, stop, course.stop),
+        save_index=save_index,
+        num_stops=num_stops,
     )
     remaining = jnp.where(is_waiting, remaining, lanes.remaining)
     remaining = jnp.where(course.row >= 0, remaining, jnp.float32(-jnp.inf))
@@ -99,6 +81,57 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
         num_waited=jnp.sum(is_waiting, dtype=jnp.int32),
         results=results,
     )
+
+
+class Visit(NamedTuple):
+    """Which lanes something may happen to, and when.
+
+    Attributes:
+        is_dosing: lanes at a stop of their clock.
+        is_triggering: lanes whose events are to be looked at.
+        is_waiting: all lanes that wait, failed ones too.
+        now: each lane's time.
+    """
+
+    is_dosing: Array
+    is_triggering: Array
+    is_waiting: Array
+    now: clock.Time
+
+
+def _happen(
+    model: LaneModel,
+    patients: Patients,
+    lanes: Lanes,
+    constants: Constants,
+    course: Course,
+    visit: Visit,
+) -> tuple[Lanes, Constants, Course, clock.Time]:
+    """Doses, then events; also returns the time of the next event that is known already."""
+    is_first = visit.is_waiting & (course.segment == 1)
+    world = World(lanes.counts, constants.variables, constants.levels.amplitudes)
+    world, dose_index, is_dosed = apply_doses(
+        model, patients, course.row, course.dose_index, visit.is_dosing, visit.now, world
+    )
+    happened = run_events(model, patients, constants, course, visit.is_triggering, visit.now, world)
+    status = combine(course.status, happened.is_overflow, Status.EVENT_QUEUE_OVERFLOW)
+    status = combine(status, happened.is_cascade, Status.EVENT_CASCADE)
+    status = combine(status, happened.is_invalid, Status.INVALID_ASSIGNMENT)
+    is_large = (course.row >= 0) & _is_large(happened.world.counts)
+    status = combine(status, is_large, Status.POPULATION_OVERFLOW)
+    constants = constants._replace(
+        variables=happened.world.variables,
+        levels=constants.levels._replace(amplitudes=happened.world.amplitudes),
+        truths=happened.truths,
+        passed=happened.passed,
+    )
+    lanes = lanes._replace(counts=happened.world.counts)
+    is_changed = is_dosed | happened.is_changed
+    lanes = _tally_change(model, constants, lanes, is_changed, is_first, visit.now)
+    course = course._replace(
+        dose_index=dose_index, status=status, truths=happened.truths, pending=happened.pending
+    )
+    return lanes, constants, course, happened.next_time
 
 
 def _failures(

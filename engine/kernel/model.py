@@ -27,6 +27,7 @@ class LaneModel:
         layout: the inputs' modes.
         recorded: names of the species written at the save times.
         dosed: species that the dosing table gives molecules to.
+        is_trough_saved: at a dose time the state before the dose is saved, not the one after.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class LaneModel:
         layout: InputLayout,
         recorded: Sequence[str],
         dosed: Sequence[str] = (),
+        is_trough_saved: bool = False,
     ) -> None:
+        self.is_trough_saved = is_trough_saved
         self.network = network
         self.layout = layout
         self.recorded = tuple(network.species_names.index(name) for name in recorded)

@@ -190,12 +190,15 @@ class _Request:
         layout: InputLayout,
         recorded: tuple[str, ...],
         dosed: tuple[str, ...],
+        is_trough_saved: bool,
         stepper: Stepper,
     ) -> None:
+        self.is_trough_saved = is_trough_saved
         self.network, self.tallies, self.layout = network, dict(tallies), layout
         self.recorded, self.dosed, self.stepper = recorded, dosed, stepper
         named = tuple(self.tallies.items())
-        self._key = (network.structure, named, layout, recorded, dosed, stepper)
+        choices = (recorded, dosed, is_trough_saved)
+        self._key = (network.structure, named, layout, choices, stepper)
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -207,7 +210,12 @@ class _Request:
 @lru_cache(maxsize=64)
 def _runner(request: _Request) -> Runner:
     model = LaneModel(
-        request.network, request.tallies, request.layout, request.recorded, request.dosed
+        request.network,
+        request.tallies,
+        request.layout,
+        request.recorded,
+        request.dosed,
+        request.is_trough_saved,
     )
     return Runner(model, request.stepper)
 
@@ -218,7 +226,8 @@ def runner(
     layout: InputLayout,
     recorded: tuple[str, ...],
     dosed: tuple[str, ...],
+    is_trough_saved: bool,
     stepper: Stepper,
 ) -> Runner:
     """The runner of a model, compiled at most once per structure."""
-    return _runner(_Request(network, tallies, layout, recorded, dosed, stepper))
+    return _runner(_Request(network, tallies, layout, recorded, dosed, is_trough_saved, stepper))
