@@ -19,6 +19,7 @@ import json
 import math
 import os
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -250,6 +251,8 @@ def run_rebop_sparse(model: ReferenceModel, num_trajectories: int, seed: int) ->
 def run_gillespy2(model: ReferenceModel, num_trajectories: int, seed: int) -> RivalResult:
     """Runs GillesPy2's C++ direct method, compiled once for the network."""
     setup_start = time.perf_counter()
+    # Its build tool is found on the PATH only: an environment that is not activated hides it.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     import gillespy2
 
     network = gillespy2.Model(name=model.name)

@@ -29,7 +29,7 @@ MODELS = ("birth_death", "dimer_decay", "vilar", "jakstat")
 ENGINE_TRAJECTORIES = {
     "birth_death": 65536,
     "dimer_decay": 8192,
-    "vilar": 512,
+    "vilar": 2048,
     "jakstat": 1024,
 }
 RIVAL_TRAJECTORIES = {"birth_death": 1000, "dimer_decay": 200, "vilar": 20, "jakstat": 40}

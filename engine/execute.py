@@ -44,7 +44,7 @@ def direct_tasks(
     recorded = recorded_species(network, record)
     _refuse_clocks(tallies, cohort.start)
     size, num_tasks = _chunks(cohort, len(recorded), num_workers)
-    lanes = method.lanes or min(128, max(32, size // 8))
+    lanes = method.lanes or direct.default_lanes(network, size)
     stepper = Stepper(
         direct.step, direct.resolve, method.max_events, method.queue_size, lanes, method.block
     )

@@ -6,6 +6,7 @@ the whole master equation on a box of counts, `FiniteStateProjection`. Times sta
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,7 +47,7 @@ class Bracket(NamedTuple):
 def _edges(start: float, stop: float, breakpoints: Sequence[float]) -> list[tuple[float, float]]:
     """The intervals between start, the breakpoints inside, and stop."""
     edges = [start, *sorted(b for b in breakpoints if start < b < stop), stop]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def _growth(rate: float, t: ArrayLike) -> Array:

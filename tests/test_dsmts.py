@@ -61,7 +61,9 @@ def immigration(x0: int, rate: float, death: float) -> Callable[[float], Truth]:
 
 
 def batch(rate: float, size: int, death: float) -> Callable[[float], Truth]:
-    return lambda scale: Truth("X", exact.batch_immigration_moments(rate * scale, size, death, TS)[0])
+    return lambda scale: Truth(
+        "X", exact.batch_immigration_moments(rate * scale, size, death, TS)[0]
+    )
 
 
 def reset_at(time: float, count: int) -> Callable[[float], Truth]:
@@ -98,7 +100,9 @@ def dimerisation(total: int, k1: float, k2: float) -> exact.FiniteStateProjectio
 
 BASIC = birth_death(100, 0.1, 0.11)
 CASES: dict[str, Callable[[float], Truth]] = {
-    **dict.fromkeys(("00001", "00002", "00006", "00008", "00010", "00012", "00017", "00019"), BASIC),
+    **dict.fromkeys(
+        ("00001", "00002", "00006", "00008", "00010", "00012", "00017", "00019"), BASIC
+    ),
     "00003": birth_death(100, 1.0, 1.1),
     "00004": birth_death(10, 0.1, 0.11),
     "00005": birth_death(10_000, 0.1, 0.11),

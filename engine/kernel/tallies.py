@@ -109,7 +109,7 @@ class TimeIntegral(Tally):
     """The time integral (area under the curve) of an expression over the whole horizon.
 
     A = int_0^T f(x(t)) dt, exact for functions of counts, and where f is affine in time and the
-    inputs (`"drug * R"`); otherwise (`"drug / (K + drug)"`) each stretch between candidate events is
+    inputs (`"drug * R"`); otherwise (`"drug / (K + drug)"`) each stretch between candidates is
     integrated by two-point Gauss quadrature, which needs events or save times that are close.
 
     Args:

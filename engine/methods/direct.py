@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from engine.errors import InvalidInput
@@ -33,6 +34,8 @@ WINDOW = 4.0
 NEAREST = 2.0**-20
 # Guards the bound against rounding of the interval arithmetic.
 SLACK = 1.0 + 1e-5
+# A number times this, in float32, is the next smaller one.
+BELOW_ONE = np.float32(1 - 2**-24)
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Direct:
         max_events: candidate events per trajectory after which it stops with
             `Status.EVENT_BUDGET_SPENT`; default 50 million.
         queue_size: delayed SBML events that may be pending at once in a trajectory; default 16.
-        lanes: trajectories that a block advances together; default 32 to 128 by the number of
-            trajectories. The results do not depend on it.
+        lanes: trajectories that a block advances together; by default as many as the processor's
+            first cache holds, 32 to 256. The results do not depend on it.
         block: steps between two looks at which lanes have stopped; by default adapted to the
             distance between stops. The results do not depend on it.
 
@@ -84,6 +87,21 @@ class Direct:
                 f"the rate rule of '{network.rate_rules[0].target}' makes it a continuous "
                 "variable, which the direct method cannot simulate; use engine.ODE()"
             )
+
+
+# Bytes that the lanes of a block may take together: two thirds of a first-level cache of 48 KiB.
+# With twice as many lanes jakstat ran at 104 in place of 118 million events/s, vilar at 160 in
+# place of 205; with half as many birth_death ran at 190 in place of 205.
+LANES_BYTES = 2**15
+FEWEST_LANES, MOST_LANES = 32, 256
+
+
+def default_lanes(network: ReactionNetwork, num_trajectories: int) -> int:
+    """How many lanes fit into the first-level cache, and leave each some trajectories to run."""
+    # Per lane: counts, coefficients and cumulative propensities, and some ten words of its own.
+    words = len(network.species) + 2 * len(network.reactions) + 10
+    fitting = min(LANES_BYTES // (4 * words), num_trajectories // 8, MOST_LANES)
+    return max(FEWEST_LANES, 1 << (max(fitting, 1).bit_length() - 1))
 
 
 class Selection(NamedTuple):
@@ -245,7 +263,9 @@ def step(model: LaneModel, constants: Constants, lanes: Lanes) -> Lanes:
     is_fired = is_next & (point >= selection.rare)
     if candidate.is_event is not None:
         is_fired = is_fired & (point < selection.total)
-    target = jnp.where(is_fired, point - selection.rare, jnp.float32(jnp.inf))
+    # Rounding could put the point past the last reaction, where nothing would fire.
+    point = jnp.minimum(point - selection.rare, selection.cumulative[-1] * BELOW_ONE)
+    target = jnp.where(is_fired, point, jnp.float32(jnp.inf))
     target = materialise(constants.is_running, target)
     counts, fired = fire(model, lanes.counts, selection.cumulative, target)
     if model.tallies or model.events:
@@ -329,7 +349,7 @@ def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array
         cumulative.append(total)
     bits, generator = random.draw(lanes.generator)
     extra, generator = random.draw(generator)
-    point = jnp.minimum(random.fine_uniform(bits, extra) * total, total * jnp.float32(1 - 2**-24))
+    point = jnp.minimum(random.fine_uniform(bits, extra) * total, total * BELOW_ONE)
     target = jnp.where(is_rare, point, jnp.float32(jnp.inf))
     target, cumulative = materialise(jnp.any(is_rare), (target, cumulative))
     counts, fired = fire(model, lanes.counts, cumulative, target)

@@ -28,7 +28,8 @@ def bootstrap_means(values: np.ndarray) -> np.ndarray:
         values: (patients, quantities); NaN where missing.
 
     Returns:
-        (NUM_RESAMPLES, quantities); every quantity of a resample is of the same patients.
+        (NUM_RESAMPLES, quantities); every quantity of a resample is of the same patients. NaN
+        where fewer than two patients are known.
     """
     number = len(values)
     is_known = np.isfinite(values)
@@ -41,7 +42,8 @@ def bootstrap_means(values: np.ndarray) -> np.ndarray:
         weights = generator.multinomial(number, np.full(number, 1.0 / number), size).astype(float)
         with np.errstate(invalid="ignore"):
             means.append((weights @ filled) / (weights @ known))
-    return np.concatenate(means)
+    # One patient says nothing about the next.
+    return np.where(is_known.sum(axis=0) > 1, np.concatenate(means), np.nan)
 
 
 def summarise(

@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 
 import engine
-from engine import Dose, Event, FiringCount, FirstPassage, Formula, Maximum, Minimum, Occupation
-from engine import Regimen, TimeIntegral
+from engine import (
+    Dose,
+    Event,
+    FiringCount,
+    FirstPassage,
+    Formula,
+    Maximum,
+    Minimum,
+    Occupation,
+    Regimen,
+    TimeIntegral,
+)
 from tests import exact
 from tests.simulation import network, run
 from tests.statistics import (
@@ -92,7 +102,7 @@ def test_time_integrals(ensemble: engine.Ensemble, name: str) -> None:
     assert not check_variances(samples, 1.1 * right.variance[0])
 
 
-@pytest.mark.parametrize("position, name", enumerate(REACTIONS))
+@pytest.mark.parametrize("position, name", list(enumerate(REACTIONS)))
 def test_firing_counts(ensemble: engine.Ensemble, position: int, name: str) -> None:
     right, wrong = (fsp.firing_counts([END]) for fsp in (RIGHT, OTHER))
     samples = ensemble.tallies[name]

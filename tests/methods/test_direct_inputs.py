@@ -5,6 +5,7 @@ means, variances and whole distributions are known for any k. Here k is driven b
 inputs dosed in every form; their concentrations come from compartment ODEs solved by SciPy.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ def arrivals(intensity: Callable[[Array], Array], stops: Sequence[float], death:
     for i, t in enumerate(TS):
         inner = {float(s) for s in stops if 0 < s < t}
         edges = np.array(sorted({0.0, float(t), *inner}))
-        for a, b in zip(edges[:-1], edges[1:], strict=True):
+        for a, b in itertools.pairwise(edges):
             panels = np.linspace(a, b, 9)
             half = np.diff(panels)[:, None] / 2
             s = panels[:-1, None] + half * (NODES + 1)
@@ -143,9 +144,7 @@ DOSING = {
         Regimen(Dose(20.0, 0.0, into="D", duration=1.0, interval=3.0, is_steady_state=True)),
         (1.0,),
     ),
-    "constant": Form(
-        engine.ConstantLevel(5.0), Body(baseline=5.0), Regimen(), ()
-    ),
+    "constant": Form(engine.ConstantLevel(5.0), Body(baseline=5.0), Regimen(), ()),
 }
 LAWS = {
     "sine": Driven("8 * (1 + sin(time))", lambda s: 8 * (1 + np.sin(s))),
@@ -260,9 +259,7 @@ def test_distribution(ensemble: engine.Ensemble, means: dict[str, Array], name: 
     scale = 1.0 + max(WRONG_SHAPE - 1, 14.0 / np.sqrt(NUM * mean))
     right, wrong = stats.poisson.pmf(counts, mean), stats.poisson.pmf(counts, scale * mean)
     assert samples_needed_for_distribution(right, wrong) <= NUM
-    assert_holds_and_twin_fails(
-        lambda p: check_distribution(samples, p, slack=1e-5), right, wrong
-    )
+    assert_holds_and_twin_fails(lambda p: check_distribution(samples, p, slack=1e-5), right, wrong)
 
 
 def test_constant_rates_beside_moving_ones(ensemble: engine.Ensemble) -> None:
@@ -378,7 +375,7 @@ def test_repeated_boluses(dosed: engine.Ensemble) -> None:
 def test_infusion_into_a_species_is_poisson(dosed: engine.Ensemble) -> None:
     """Rate 15 from 0.5 to 2.5; Z has no other reaction."""
     for t in (1.0, 2.0, 3.0):
-        column = int(np.flatnonzero(DOSED_TS == t)[0])
+        column = int(np.flatnonzero(t == DOSED_TS)[0])
         mean = 15.0 * (min(t, 2.5) - 0.5)
         pmf = stats.poisson.pmf(np.arange(200), mean)
         other = stats.poisson.pmf(np.arange(200), mean * 1.05)
@@ -398,8 +395,10 @@ def test_regimens_and_pharmacokinetics_per_patient() -> None:
         Regimen(),
     ]
     model = network(
-        {"X": 0}, [("0 -> X", Formula("5 * D")), ("X -> 0", MassAction("death"))],
-        parameters={"death": DEATH}, inputs=["D"],
+        {"X": 0},
+        [("0 -> X", Formula("5 * D")), ("X -> 0", MassAction("death"))],
+        parameters={"death": DEATH},
+        inputs=["D"],
     )
     e = run(
         model,
@@ -413,7 +412,10 @@ def test_regimens_and_pharmacokinetics_per_patient() -> None:
         samples = e["X"][2000 * group : 2000 * (group + 1), 0]
         k = cl / 2.0
         mean = sum(
-            5 * d.amount / 2.0 * (np.exp(-DEATH * (2 - d.time)) - np.exp(-k * (2 - d.time)))
+            5
+            * d.amount
+            / 2.0
+            * (np.exp(-DEATH * (2 - d.time)) - np.exp(-k * (2 - d.time)))
             / (k - DEATH)
             for d in regimen.doses
         )

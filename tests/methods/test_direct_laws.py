@@ -187,7 +187,10 @@ MODULES = {
     "compartments": Module(
         # A pair in a volume of 2, transport to one of 0.5, where the law is in concentrations.
         {"C": 30, "E": 0},
-        [("2 C -> E", Formula("0.1 * C * (C - 1) / big")), ("E -> 2 C", Formula("small * 0.8 * E"))],
+        [
+            ("2 C -> E", Formula("0.1 * C * (C - 1) / big")),
+            ("E -> 2 C", Formula("small * 0.8 * E")),
+        ],
         "E",
         [[-2, 1], [2, -1]],
         lambda x, s: [0.1 * s * x[0] * (x[0] - 1) / 2.0, 0.5 * 0.8 * x[1]],
@@ -262,9 +265,7 @@ def test_distribution(ensemble: engine.Ensemble, name: str) -> None:
     samples = ensemble[module.observed][:, -1]
     pmf, other = (module.truth(s).marginal(column)[-1] for s in (1.0, WRONG_SHAPE))
     assert samples_needed_for_distribution(pmf, other) <= NUM
-    assert_holds_and_twin_fails(
-        lambda p: check_distribution(samples, p, slack=LOST), pmf, other
-    )
+    assert_holds_and_twin_fails(lambda p: check_distribution(samples, p, slack=LOST), pmf, other)
 
 
 def test_joint_distribution(ensemble: engine.Ensemble) -> None:
@@ -330,7 +331,8 @@ def test_initial_counts_and_parameters_per_patient() -> None:
     death = np.repeat([0.2, 1.0, 3.0], 4000)
     start = np.tile([0, 10, 200, 1000], 3000)
     model = network(
-        {"X": 0}, [("0 -> X", MassAction("k")), ("X -> 0", MassAction("d"))],
+        {"X": 0},
+        [("0 -> X", MassAction("k")), ("X -> 0", MassAction("d"))],
         parameters={"k": 10.0, "d": 1.0},
     )
     e = run(model, [0.5], 12_000, seed=3, params={"d": death}, x0={"X": start})

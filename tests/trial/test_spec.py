@@ -73,7 +73,11 @@ MISTAKES = {
     "unit": (("arms", 0, "unit"), "mg", r"arms\[0\]\.unit = 'mg': give 'MIU/m2'"),
     "route": (("arms", 0, "route"), "oral", r"arms\[0\]\.route = 'oral': give 'subcutaneous'"),
     "same arm": (("arms", 1, "name"), "placebo", r"arms has 'placebo' twice"),
-    "no interval": (("arms", 0, "additional"), 2, r"additional = 2 needs interval"),
+    "no interval": (
+        ("arms", 0),
+        {"name": "placebo", "dose": 0.0, "additional": 2},
+        r"additional = 2 needs interval",
+    ),
     "no arms": (("arms",), [], r"arms = \[\]: give"),
     "model": (("model",), "il2_recptor", r"model = 'il2_recptor'.*'il2_receptor'"),
     "cell": (("cells", "types"), ["Treg", "Tth"], r"cells.types: 'Tth' is not a cell type"),
