@@ -21,7 +21,9 @@ from engine.kernel.tallies import Minimum as Minimum
 from engine.kernel.tallies import Occupation as Occupation
 from engine.kernel.tallies import TimeIntegral as TimeIntegral
 from engine.methods.direct import Direct as Direct
+from engine.methods.linear_noise import LinearNoise as LinearNoise
 from engine.methods.ode import ODE as ODE
+from engine.methods.tau_leaping import TauLeaping as TauLeaping
 from engine.network.events import AssignmentRule as AssignmentRule
 from engine.network.events import Event as Event
 from engine.network.events import RateRule as RateRule

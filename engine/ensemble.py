@@ -34,6 +34,8 @@ class Ensemble:
         network: what was simulated.
         params: the parameters of every row, () or (N,).
         levels: recorded variables and inputs, name -> (N, T).
+        failures: what went wrong in the first failed trajectories, in words.
+        covariances: molecules^2, (N, T, S, S), by `LinearNoise`; None by other methods.
     """
 
     counts: np.ndarray
@@ -49,6 +51,7 @@ class Ensemble:
     params: Mapping[str, np.ndarray] = field(repr=False)
     levels: Mapping[str, np.ndarray] = field(repr=False)
     failures: tuple[str, ...] = ()
+    covariances: np.ndarray | None = None
 
     @property
     def values(self) -> np.ndarray:
@@ -97,8 +100,9 @@ class Ensemble:
         """A labelled Dataset (patient, replicate, time, species) with units.
 
         Returns:
-            `counts`, `status`, `num_events`, every tally, variable and input, with the assignment
-            rules' values left to `ensemble[name]`.
+            `counts`, `status`, `num_events`, every tally, variable and input, and `covariances`
+            (.., species, species_2) where there are any; the assignment rules' values are left to
+            `ensemble[name]`.
         """
         patients, replicates = _unique(self.patient), _unique(self.replicate)
         shape = (len(patients), len(replicates))
@@ -121,12 +125,18 @@ class Ensemble:
             data[name] = ((*rows, "time"), level.reshape(*shape, -1), attributes)
         for name, tally in self.tallies.items():
             data[f"tally_{name}"] = (rows, tally.reshape(shape))
+        if self.covariances is not None:
+            dims = (*rows, "time", "species", "species_2")
+            squares = self.covariances.reshape(*shape, *self.covariances.shape[1:])
+            data["covariances"] = (dims, squares, {"units": "molecules^2"})
         coordinates = {
             "patient": patients,
             "replicate": replicates,
             "time": ("time", self.ts, {"units": self.network.time_unit}),
             "species": list(self.species),
         }
+        if self.covariances is not None:
+            coordinates["species_2"] = list(self.species)
         return xarray.Dataset(data, coordinates, {"network": self.network.name})
 
 
@@ -210,6 +220,7 @@ def concatenate(pieces: Sequence[Ensemble]) -> Ensemble:
         params,
         joined_map("levels"),
         tuple(failure for piece in pieces for failure in piece.failures),
+        None if first.covariances is None else joined("covariances"),
     )
 
 

@@ -9,18 +9,21 @@ from engine.dosing.schedule import concentration
 from engine.ensemble import Ensemble
 from engine.errors import InvalidInput
 from engine.kernel.runner import Chunk, Outcome, Runner, runner
-from engine.kernel.state import Stepper
 from engine.kernel.status import Status
 from engine.kernel.tallies import FirstPassage, Tally
 from engine.kinetics.drift import state_names
 from engine.kinetics.evaluate import evaluate
-from engine.methods import direct, ode
+from engine.methods import linear_noise, ode
 from engine.methods.direct import Direct
+from engine.methods.linear_noise import LinearNoise
 from engine.methods.ode import ODE
+from engine.methods.tau_leaping import TauLeaping
 from engine.network.expressions import TIME, symbols
 from engine.network.network import ReactionNetwork
 
 Task = Callable[[], Ensemble]
+# Methods that run on the lane machine.
+LaneMethod = Direct | TauLeaping
 
 # A chunk is padded to a power of two of rows, so that few sizes are ever compiled.
 SMALLEST_CHUNK, LARGEST_CHUNK = 128, 32768
@@ -29,8 +32,8 @@ CHUNK_BYTES = 2**26
 MIN_ROWS_PER_TASK = 8
 
 
-def direct_tasks(
-    method: Direct,
+def lane_tasks(
+    method: LaneMethod,
     cohort: Cohort,
     key: np.ndarray,
     tallies: Mapping[str, Tally],
@@ -44,10 +47,7 @@ def direct_tasks(
     recorded = recorded_species(network, record)
     _refuse_clocks(tallies, cohort.start)
     size, num_tasks = _chunks(cohort, len(recorded), num_workers)
-    lanes = method.lanes or direct.default_lanes(network, size)
-    stepper = Stepper(
-        direct.step, direct.resolve, method.max_events, method.queue_size, lanes, method.block
-    )
+    stepper = method.stepper(network, size)
     schedule = cohort.schedule
     run = runner(
         network, tallies, schedule.layout, recorded, schedule.species, is_trough_saved, stepper
@@ -172,7 +172,9 @@ def _diagnoses(run: Runner, chunk: Chunk, outcome: Outcome) -> tuple[str, ...]:
 ODE_ROWS = 256
 
 
-def ode_tasks(method: ODE, cohort: Cohort, record: Sequence[str] | None) -> list[Task]:
+def ode_tasks(
+    method: ODE | LinearNoise, cohort: Cohort, record: Sequence[str] | None
+) -> list[Task]:
     """The work of solving the rate equations of a cohort; replicates are equal rows."""
     recorded = recorded_species(cohort.network, record)
 
@@ -184,7 +186,7 @@ def ode_tasks(method: ODE, cohort: Cohort, record: Sequence[str] | None) -> list
 
 
 def _integrated(
-    method: ODE, cohort: Cohort, recorded: tuple[str, ...], rows: np.ndarray
+    method: ODE | LinearNoise, cohort: Cohort, recorded: tuple[str, ...], rows: np.ndarray
 ) -> Ensemble:
     network, members = cohort.network, cohort.members(rows)
     params = {name: cohort.take(value, members) for name, value in cohort.params.items()}
@@ -193,13 +195,19 @@ def _integrated(
     variables = zip(network.variables, cohort.variables, strict=True)
     start |= {v.name: value for v, value in variables if v.name in names}
     columns = [np.broadcast_to(cohort.take(start[n], members), rows.shape) for n in names]
-    schedule = cohort.schedule.rows(members)
-    values, is_ok = ode.integrate(
-        method, network, cohort.elapsed, params, np.stack(columns, axis=1), schedule
-    )
+    x0, schedule = np.stack(columns, axis=1), cohort.schedule.rows(members)
+    picked = [names.index(name) for name in recorded]
+    covariances = None
+    if isinstance(method, LinearNoise):
+        values, squares, is_ok = linear_noise.integrate(
+            method, network, cohort.elapsed, params, x0, schedule
+        )
+        covariances = squares[:, :, picked][..., picked]
+    else:
+        values, is_ok = ode.integrate(method, network, cohort.elapsed, params, x0, schedule)
     none = np.zeros(len(rows), np.int64)
     return Ensemble(
-        values[:, :, [names.index(name) for name in recorded]],
+        values[:, :, picked],
         recorded,
         cohort.ts,
         np.where(is_ok, Status.COMPLETE, Status.SOLVER_FAILED),
@@ -211,6 +219,7 @@ def _integrated(
         network,
         params,
         _ode_levels(cohort, members, names, values),
+        covariances=covariances,
     )
 
 

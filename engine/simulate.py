@@ -13,9 +13,9 @@ from engine.dosing.pharmacokinetics import Pharmacokinetics
 from engine.dosing.regimen import Regimen
 from engine.ensemble import Ensemble, concatenate, raise_failures
 from engine.errors import InvalidInput
-from engine.execute import Task, direct_tasks, ode_tasks
+from engine.execute import LaneMethod, Task, lane_tasks, ode_tasks
 from engine.kernel.tallies import Tally
-from engine.methods.direct import Direct
+from engine.methods.linear_noise import LinearNoise
 from engine.methods.ode import ODE
 from engine.network.network import ReactionNetwork
 
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 def simulate(
     network: ReactionNetwork,
-    method: Direct | ODE,
+    method: LaneMethod | LinearNoise | ODE,
     ts: Sequence[float] | np.ndarray,
     *,
     key: Any,
@@ -50,7 +50,8 @@ def simulate(
 
     Args:
         network: what reacts.
-        method: `Direct()` (exact) or `ODE()` (rate equations; deterministic, no tallies).
+        method: `Direct()` (exact), `ODE()` (rate equations; deterministic, no tallies) or
+            `LinearNoise()` (means and covariances; no tallies).
         ts: increasing save times in the network's time unit, (T,); the last is the horizon. At a
             dose time the state after the dose is saved.
         key: `jax.random.key(seed)`.
@@ -118,7 +119,7 @@ def simulate(
 
 def simulate_chunks(
     network: ReactionNetwork,
-    method: Direct | ODE,
+    method: LaneMethod | LinearNoise | ODE,
     ts: Sequence[float] | np.ndarray,
     *,
     key: Any,
@@ -147,11 +148,11 @@ def simulate_chunks(
         network, ts, num_patients, num_replicates, patient_ids, params, x0, inputs, regimen, start
     )
     words = key_words(key)
-    if isinstance(method, ODE):
-        _refuse_exact_only(tallies, is_trough_saved)
+    if isinstance(method, ODE | LinearNoise):
+        _refuse_exact_only(method, tallies, is_trough_saved)
         tasks = ode_tasks(method, cohort, record)
-    elif isinstance(method, Direct):
-        tasks = direct_tasks(
+    elif isinstance(method, LaneMethod):
+        tasks = lane_tasks(
             method,
             cohort,
             words,
@@ -226,12 +227,15 @@ def key_words(key: Any) -> np.ndarray:
     return folded
 
 
-def _refuse_exact_only(tallies: Mapping[str, Tally] | None, is_trough_saved: bool) -> None:
+def _refuse_exact_only(
+    method: ODE | LinearNoise, tallies: Mapping[str, Tally] | None, is_trough_saved: bool
+) -> None:
+    name = type(method).__name__
     if tallies:
         raise InvalidInput(
-            f"tally '{next(iter(tallies))}': the ODE method has no tallies yet; use engine.Direct()"
+            f"tally '{next(iter(tallies))}': {name} has no tallies yet; use engine.Direct()"
         )
     if is_trough_saved:
         raise InvalidInput(
-            "is_trough_saved=True: the ODE method saves after doses only; save just before them"
+            f"is_trough_saved=True: {name} saves after doses only; save just before them"
         )

@@ -41,11 +41,14 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
 
         def block(machine: Machine) -> Machine:
             machine = _refill(model, stepper, patients, machine)
-            machine = serve(model, stepper, patients, machine)
+            machine = _paced(stepper, serve(model, stepper, patients, machine))
             constants = machine.constants
             steps = _block_length(stepper, machine)
             lanes = lax.fori_loop(
-                0, steps, lambda _, lanes: stepper.step(model, constants, lanes), machine.lanes
+                0,
+                steps,
+                lambda _, lanes: stepper.step(model, stepper.options, constants, lanes),
+                machine.lanes,
             )
             return machine._replace(lanes=lanes, block=steps)
 
@@ -54,9 +57,23 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
     return jax.jit(run)
 
 
-# What serving the stops of a block costs, in steps: measured at about 25 for 9 to 15 species.
-SERVICE_COST = 25.0
-SHORTEST_BLOCK, LONGEST_BLOCK = 8, 512
+SHORTEST_BLOCK, LONGEST_BLOCK = 4, 512
+
+
+# How much of what is known about the distance between stops each block forgets.
+FORGETTING = 0.125
+
+
+def _paced(stepper: Stepper, machine: Machine) -> Machine:
+    """Account for the last block: the steps that its lanes took and the stops they came to."""
+    last, waited = machine.block.astype(jnp.float32), machine.num_waited.astype(jnp.float32)
+    keep = jnp.float32(1 - FORGETTING)
+    # A lane that stopped has idled for half the block on average.
+    steps = last * (jnp.float32(stepper.lanes) - jnp.float32(0.5) * waited)
+    return machine._replace(
+        recent_steps=keep * machine.recent_steps + steps,
+        recent_stops=keep * machine.recent_stops + waited,
+    )
 
 
 def _block_length(stepper: Stepper, machine: Machine) -> Array:
@@ -64,18 +81,14 @@ def _block_length(stepper: Stepper, machine: Machine) -> Array:
 
     A lane that stops waits half a block on average, and serving a block costs as much as c steps:
     with n steps between stops the time per stop, n + K/2 + c n / K, is smallest at
-    K = sqrt(2 c n). n follows from the share of lanes that waited at the last block's end,
-    about K / (n + K/2). The trajectories do not depend on K.
+    K = sqrt(2 c n). n is an average over the last blocks: lanes that stop together make single
+    blocks mislead. The trajectories do not depend on K.
     """
     if stepper.block is not None:
         return jnp.int32(stepper.block)
-    last = machine.block.astype(jnp.float32)
-    waited = jnp.maximum(machine.num_waited.astype(jnp.float32), jnp.float32(0.5))
-    between = last * jnp.float32(stepper.lanes) / waited - jnp.float32(0.5) * last
-    best = jnp.sqrt(jnp.float32(2 * SERVICE_COST) * jnp.maximum(between, jnp.float32(1)))
-    # Half way, on a logarithmic scale: one unusual block does not upset the next.
-    length = jnp.sqrt(best * last)
-    return jnp.clip(length, SHORTEST_BLOCK, LONGEST_BLOCK).astype(jnp.int32)
+    between = machine.recent_steps / jnp.maximum(machine.recent_stops, jnp.float32(0.5))
+    best = jnp.sqrt(jnp.float32(2 * stepper.service_cost) * jnp.maximum(between, jnp.float32(1)))
+    return jnp.clip(best, SHORTEST_BLOCK, LONGEST_BLOCK).astype(jnp.int32)
 
 
 def _start(model: LaneModel, stepper: Stepper, patients: Patients) -> Machine:
@@ -106,7 +119,8 @@ def _start(model: LaneModel, stepper: Stepper, patients: Patients) -> Machine:
     lanes = Lanes(counts, (word, word, word, word), idle, zero, zero, none, none, ())
     lanes = lanes._replace(tallies=_start_tallies(model, constants, lanes))
     results = _no_results(model, patients, lanes)
-    return Machine(lanes, constants, course, jnp.int32(0), jnp.int32(32), jnp.int32(0), results)
+    nothing = (jnp.int32(0), jnp.int32(0), jnp.int32(0), jnp.float32(0), jnp.float32(0))
+    return Machine(lanes, constants, course, *nothing, results)
 
 
 def _lanes_of(values: Array, rows: Array) -> Array:

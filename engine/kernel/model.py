@@ -107,6 +107,18 @@ class LaneModel:
             base |= levels.averages_over(self.layout, constants.levels, since, elapsed)
         return self.program.environment(base, jnp, jnp.float32)
 
+    def upper_bounds(
+        self, constants: Constants, counts: Sequence[Array], remaining: Array, left: Array
+    ) -> list[Array]:
+        """Bounds of every propensity while the time to go to the stop falls to `left`."""
+        since, until = constants.span - remaining, constants.span - left
+        moving = {TIME: (constants.stop - remaining, constants.stop - left)}
+        moving |= levels.bounds_over(self.layout, constants.levels, since, until)
+        base = self.base_values(constants, counts)
+        base |= {name: moving[name][0] for name in self.layout.still}
+        base = self.program.fixed_environment(base, jnp, jnp.float32)
+        return self.program.upper_bounds(base, moving, jnp, jnp.float32)
+
     def observe(self, index: int) -> Observe:
         """The function that evaluates a tally's expression in an environment."""
         expression = self.program.observables.get(self.tally_names[index])

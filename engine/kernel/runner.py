@@ -73,7 +73,7 @@ class Runner:
     """
 
     def __init__(self, model: LaneModel, stepper: Stepper) -> None:
-        self.model = model
+        self.model, self.stepper = model, stepper
         self._function: Any = build(model, stepper)
         self._compiled: dict[Any, Any] = {}
         self._lock = threading.Lock()
@@ -150,7 +150,8 @@ class Runner:
         final = final[:num_patients]
         num_recorded = len(self.model.recorded)
         num_species = len(self.model.network.species)
-        num_events = final[:, 2] if self.model.is_thinned else final[:, 1] - final[:, 3]
+        is_counted = self.stepper.is_counting or self.model.is_thinned
+        num_events = final[:, 2] if is_counted else final[:, 1] - final[:, 3]
         return Outcome(
             saved[:, :, :num_recorded],
             np.ascontiguousarray(saved[:, :, num_recorded:]).view(np.float32),

@@ -91,17 +91,25 @@ class Stepper(NamedTuple):
     """What a method gives the machine.
 
     Attributes:
-        step: advances every lane by one candidate event.
-        resolve: fires the reactions that `step` left to the end of the block.
+        step: (model, options, constants, lanes) -> lanes, advanced by one step.
+        resolve: (model, constants, lanes, is_rare) -> lanes: fires the reactions that `step` left
+            to the end of the block.
+        options: what `step` needs to know of the method; hashable.
+        is_counting: whether `step` counts its firings in `num_events`; otherwise every step that
+            does not end at a stop is one.
         max_events: candidate events per trajectory.
+        service_cost: what serving the stops of a block costs, in steps.
         queue_size: slots of the event queue.
         lanes: number of lanes L.
         block: steps per block K, or None to adapt it to the distance between stops.
     """
 
-    step: Callable[[Any, Constants, Lanes], Lanes]
+    step: Callable[[Any, Any, Constants, Lanes], Lanes]
     resolve: Callable[[Any, Constants, Lanes, Array], Lanes]
+    options: Any
+    is_counting: bool
     max_events: int
+    service_cost: float
     queue_size: int
     lanes: int
     block: int | None
@@ -115,6 +123,7 @@ class Machine(NamedTuple):
         next_row: the first patient that has no lane yet.
         block: steps of the last block.
         num_waited: lanes that waited at its end.
+        recent_steps, recent_stops: of all lanes over the last blocks, float32.
         results: what has been written.
     """
 
@@ -124,4 +133,6 @@ class Machine(NamedTuple):
     next_row: Array
     block: Array
     num_waited: Array
+    recent_steps: Array
+    recent_stops: Array
     results: Results

@@ -47,33 +47,77 @@ def drift(network: ReactionNetwork) -> Drift:
         Gillespie 1977, doi:10.1021/j100540a008.
     """
     names = state_names(network)
-    net_changes = np.zeros((len(names), len(network.reactions)))
-    for column, reaction in enumerate(network.reactions):
-        for name, change in network.changes(reaction).items():
-            net_changes[names.index(name), column] = change
-    laws = [reaction.macroscopic_rate for reaction in network.reactions]
-    held = {v.name: network.initial_values[v.name] for v in network.variables}
+    changes = net_changes(network)
+    environment_of, rates_of = environment(network), reaction_rates(network)
 
     def derivative(
         t: Array, x: Array, params: Mapping[str, Array], inputs: Mapping[str, Array]
     ) -> Array:
-        dtype = x.dtype
-        values = {name: jnp.asarray(value, dtype) for name, value in {**held, **params}.items()}
-        values |= {name: jnp.asarray(value, dtype) for name, value in inputs.items()}
-        values |= {name: x[position] for position, name in enumerate(names)}
-        values[TIME] = jnp.asarray(t, dtype)
-        for name, rule in network.rules.items():
-            values[name] = evaluate(rule, values, jnp, dtype)
-        dx = jnp.zeros(len(names), dtype)
-        if laws:
-            propensities = jnp.stack([evaluate(law, values, jnp, dtype) for law in laws])
-            dx = jnp.dot(jnp.asarray(net_changes, dtype), propensities, precision="highest")
-        for rate in network.rate_rules:
-            value = evaluate(rate.expression, values, jnp, dtype)
-            dx = dx.at[names.index(rate.target)].add(value)
+        values = environment_of(t, x, params, inputs)
+        rates = rates_of(values, x.dtype)
+        dx = jnp.dot(jnp.asarray(changes, x.dtype), rates, precision="highest")
+        for rule in network.rate_rules:
+            value = evaluate(rule.expression, values, jnp, x.dtype)
+            dx = dx.at[names.index(rule.target)].add(value)
         return dx
 
     return derivative
+
+
+def environment(network: ReactionNetwork) -> Callable[..., dict[str, Array]]:
+    """What every name means at a state: the values that expressions are evaluated on.
+
+    Args:
+        network: the network.
+
+    Returns:
+        A function of the drift's arguments `(t, x, params, inputs)` whose result has a scalar of
+        the type of x for the time and every parameter, variable, input, species and rule.
+    """
+    names = state_names(network)
+    held = {v.name: network.initial_values[v.name] for v in network.variables}
+
+    def values_of(
+        t: Array, x: Array, params: Mapping[str, Array], inputs: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        given = {**held, **params, **inputs, TIME: t}
+        values = {name: jnp.asarray(value, x.dtype) for name, value in given.items()}
+        values |= {name: x[position] for position, name in enumerate(names)}
+        for name, rule in network.rules.items():
+            values[name] = evaluate(rule, values, jnp, x.dtype)
+        return values
+
+    return values_of
+
+
+def reaction_rates(network: ReactionNetwork) -> Callable[[Mapping[str, Array], Any], Array]:
+    """The macroscopic rate of every reaction.
+
+    Args:
+        network: the network.
+
+    Returns:
+        A function `(values, dtype) -> rates` of an `environment`, rates of shape (reactions,),
+        events per time.
+    """
+    laws = [reaction.macroscopic_rate for reaction in network.reactions]
+
+    def rates_of(values: Mapping[str, Array], dtype: Any) -> Array:
+        if not laws:
+            return jnp.zeros(0, dtype)
+        return jnp.stack([evaluate(law, values, jnp, dtype) for law in laws])
+
+    return rates_of
+
+
+def net_changes(network: ReactionNetwork) -> np.ndarray:
+    """The change of every state by every reaction, (S, reactions), S as `state_names`."""
+    names = state_names(network)
+    matrix = np.zeros((len(names), len(network.reactions)))
+    for column, reaction in enumerate(network.reactions):
+        for name, change in network.changes(reaction).items():
+            matrix[names.index(name), column] = change
+    return matrix
 
 
 def state_names(network: ReactionNetwork) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ class Program:
         signed = frozenset(v.name for v in self.network.variables)
         guards = []
         for reaction, law in zip(self.network.reactions, self.laws, strict=True):
-            whole = self._without_rules(law)
+            whole = self.without_rules(law)
             changed = self.network.changes(reaction)
             required = tuple(
                 (name, -changed[name])
@@ -97,7 +97,8 @@ class Program:
             guards.append(Guard(is_signed, required))
         return tuple(guards)
 
-    def _without_rules(self, expression: Expression) -> Expression:
+    def without_rules(self, expression: Expression) -> Expression:
+        """An expression with the assignment rules' expressions in place of their names."""
         for name in reversed(self.rules):
             if name in symbols(expression):
                 expression = substitute(expression, {name: self.rules[name]})
@@ -105,12 +106,12 @@ class Program:
 
     def is_affine(self, expression: Expression) -> bool:
         """Whether an expression is affine in time and the inputs jointly, all else fixed."""
-        return is_affine(self._without_rules(expression), self.moving)
+        return is_affine(self.without_rules(expression), self.moving)
 
     def check_boundable(self) -> None:
         """Refuse by name a law whose dependence on time or an input has no computable bound."""
         for reaction, law in zip(self.network.reactions, self.laws, strict=True):
-            function = unboundable(self._without_rules(law), self.moving)
+            function = unboundable(self.without_rules(law), self.moving)
             if function:
                 raise InvalidInput(
                     f"reaction '{reaction.name}': its rate law applies '{function}' to time or an "
@@ -169,7 +170,7 @@ class Program:
         laws = zip(self.network.reactions, self.laws, self.guards, strict=True)
         for reaction, law, guard in laws:
             if not guard.is_signed:
-                for name in symbols(self._without_rules(law)):
+                for name in symbols(self.without_rules(law)):
                     owners.setdefault(name, reaction.name)
         return owners
 

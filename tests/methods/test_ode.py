@@ -11,7 +11,7 @@ from engine.dosing.regimen import Regimen
 from engine.dosing.schedule import compile_schedule
 from engine.errors import InvalidInput
 from engine.kinetics.drift import drift, resolve_parameters, state_names
-from engine.methods import ode
+from engine.methods import rate_equations
 from engine.methods.ode import ODE, integrate
 from engine.network.events import Event, RateRule
 from engine.network.network import ReactionNetwork
@@ -184,7 +184,7 @@ def test_rate_rules_boundary_species_rules_and_time():
 def test_chunks_of_any_size_give_the_same(monkeypatch):
     death = np.linspace(0.05, 0.5, 11)
     whole, _ = integrate(ODE(), BIRTH_DEATH, TS, {"death": death}, np.zeros((11, 1)))
-    monkeypatch.setattr(ode, "MAX_CHUNK", 4)
+    monkeypatch.setattr(rate_equations, "MAX_CHUNK", 4)
     chunked, is_ok = integrate(ODE(), BIRTH_DEATH, TS, {"death": death}, np.zeros((11, 1)))
     assert chunked.shape == whole.shape and is_ok.shape == (11,)
     np.testing.assert_allclose(chunked, whole, rtol=1e-9, atol=1e-9)
@@ -193,9 +193,9 @@ def test_chunks_of_any_size_give_the_same(monkeypatch):
 def test_new_values_do_not_recompile():
     ts = np.array([0.0, 1.0])
     integrate(ODE(), BIRTH_DEATH, ts, {}, np.zeros((3, 1)))
-    before = ode._solve_chunk._cache_size()
+    before = rate_equations._solve_chunk._cache_size()
     integrate(ODE(), BIRTH_DEATH, ts + 1.0, {"birth": np.arange(4.0)}, np.ones((4, 1)))
-    assert ode._solve_chunk._cache_size() == before
+    assert rate_equations._solve_chunk._cache_size() == before
 
 
 def test_the_users_precision_is_left_alone():

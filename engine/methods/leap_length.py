@@ -1,0 +1,155 @@
+"""How far tau-leaping may leap: Cao, Gillespie and Petzold's step selection, for any rate law.
+
+Cao, Gillespie and Petzold 2006, doi:10.1063/1.2159468; critical reactions: 2005,
+doi:10.1063/1.1992473.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from engine.kernel.model import LaneModel
+from engine.kernel.state import Constants, Lanes
+from engine.kinetics.evaluate import evaluate
+from engine.network.expressions import Call, Expression, Symbol, symbols
+
+# A reaction whose reactants allow fewer firings than this is critical: it fires one at a time.
+CRITICAL_BELOW = 10
+# No limit on a leap.
+UNLIMITED = 1e30
+TINY = 1e-37
+
+
+class Rates(NamedTuple):
+    """Propensities for the next step.
+
+    Attributes:
+        propensities: one array per reaction, now.
+        order: for every reaction its order: a number, or an array where it depends on the counts.
+        reach: how far the propensities may be used.
+    """
+
+    propensities: list[Array]
+    order: list[Array]
+    reach: Array
+
+
+def rates(model: LaneModel, epsilon: float, constants: Constants, lanes: Lanes) -> Rates:
+    """Every propensity, its order, and how long inputs and time leave it as it is."""
+    remaining = lanes.remaining
+    values = model.values(constants, lanes.counts, remaining)
+    propensities = model.program.propensities(values, jnp, jnp.float32)
+    order = [_order(model, law, values) for law in model.program.laws]
+    if not model.is_thinned:
+        return Rates(propensities, order, jnp.full_like(remaining, jnp.inf))
+    now, zero = total_of(propensities), jnp.zeros_like(remaining)
+    ceiling = total_of(model.upper_bounds(constants, lanes.counts, remaining, zero))
+    last = model.values(constants, lanes.counts, zero)
+    end = total_of(model.program.propensities(last, jnp, jnp.float32))
+    change = jnp.maximum(ceiling - now, now - end) / jnp.maximum(ceiling, jnp.float32(TINY))
+    share = jnp.float32(3 * epsilon) / jnp.maximum(change, jnp.float32(3 * epsilon))
+    return Rates(propensities, order, remaining * share)
+
+
+def total_of(arrays: Sequence[Array]) -> Array:
+    """Their sum, from the left."""
+    total = arrays[0]
+    for array in arrays[1:]:
+        total = total + array
+    return total
+
+
+def _order(model: LaneModel, law: Expression, values: dict[str, Array]) -> Array:
+    """The sum of a law's elasticities |x da/dx| / a over its species; at least 1.
+
+    2 for a + b, 2 + 1 / (x - 1) for a pair of equals, as in Cao et al., and defined for every law.
+    """
+    whole = model.program.without_rules(law)
+    names = sorted(symbols(whole) & set(model.network.species_names))
+    if _is_monomial(whole):
+        return jnp.float32(max(len(names), 1))
+    total = jnp.float32(0)
+    for name in names:
+        x = values[name]
+
+        def along(x: Array, name: str = name) -> Array:
+            return evaluate(whole, {**values, name: x}, jnp, jnp.float32)
+
+        value, slope = jax.jvp(along, (x,), (x,))
+        total = total + jnp.abs(slope) / jnp.maximum(value, jnp.float32(TINY))
+    return jnp.maximum(total, jnp.float32(1))
+
+
+def _is_monomial(law: Expression) -> bool:
+    """Whether a law is a product of different symbols."""
+    if isinstance(law, Call) and law.function == "mul":
+        factors = law.arguments
+        return all(isinstance(f, Symbol) for f in factors) and len(set(factors)) == len(factors)
+    return isinstance(law, Symbol)
+
+
+def leap_length(
+    model: LaneModel,
+    epsilon: float,
+    counts: Sequence[Array],
+    found: Rates,
+    is_critical: Sequence[Array | None],
+) -> Array:
+    """The longest leap over which no propensity changes by more than epsilon, relatively."""
+    changes, longest = model.net_changes, jnp.full_like(found.reach, UNLIMITED)
+    zero = jnp.float32(0)
+    frequent = [
+        a if critical is None else jnp.where(critical, zero, a)
+        for a, critical in zip(found.propensities, is_critical, strict=True)
+    ]
+    for species, name in enumerate(model.network.species_names):
+        order = _highest_order(model, found.order, name)
+        column = changes[:, species]
+        flows = [(int(v), a) for v, a in zip(column, frequent, strict=True) if v]
+        if order is None or not flows:
+            continue
+        x = counts[species].astype(jnp.float32)
+        bound = jnp.maximum(jnp.float32(epsilon) * x / order, jnp.float32(1))
+        longest = jnp.minimum(longest, _time_to_move(bound, flows))
+    return longest
+
+
+def _time_to_move(bound: Array, flows: Sequence[tuple[int, Array]]) -> Array:
+    """How long a species needs to move by `bound`: by its drift, its noise, or half its losses."""
+    tiny = jnp.float32(TINY)
+    drift = total_of([jnp.float32(v) * a for v, a in flows])
+    noise = total_of([jnp.float32(v**2) * a for v, a in flows])
+    shortest = jnp.minimum(
+        bound / jnp.maximum(jnp.abs(drift), tiny), bound * bound / jnp.maximum(noise, tiny)
+    )
+    losses = [jnp.float32(-v) * a for v, a in flows if v < 0]
+    if not losses:
+        return shortest
+    return jnp.minimum(shortest, jnp.float32(2) * bound / jnp.maximum(total_of(losses), tiny))
+
+
+def _highest_order(model: LaneModel, order: Sequence[Array], name: str) -> Array | None:
+    """The largest order of the laws that a species enters."""
+    highest: Array | None = None
+    for law, one in zip(model.program.laws, order, strict=True):
+        if name in symbols(model.program.without_rules(law)):
+            highest = one if highest is None else jnp.maximum(highest, one)
+    return highest
+
+
+def critical(
+    model: LaneModel, counts: Sequence[Array], propensities: Sequence[Array]
+) -> list[Array | None]:
+    """For every reaction whether it is critical; None where it uses nothing up."""
+    result: list[Array | None] = []
+    for row, a in zip(model.net_changes, propensities, strict=True):
+        is_short: Array | None = None
+        for species, change in enumerate(row):
+            if change < 0:
+                is_few = counts[species] < jnp.int32(-CRITICAL_BELOW * int(change))
+                is_short = is_few if is_short is None else is_short | is_few
+        result.append(None if is_short is None else is_short & (a > 0))
+    return result

@@ -1,0 +1,315 @@
+"""Tau-leaping: many firings a step, from Poisson numbers.
+
+Cao, Gillespie and Petzold (2006), doi:10.1063/1.2159468. Approximate: of order 1 in the leap, whose
+length keeps every propensity's relative change below epsilon. Cost per step: every propensity once
+and a Poisson number per reaction. Use when reactants number thousands and reactions fire often;
+cannot do rate rules. Fastest when populations are large and the direct method takes millions of
+steps; where leaping does not pay it takes exact steps by itself.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from engine.errors import InvalidInput
+from engine.kernel import random
+from engine.kernel.materialise import materialise
+from engine.kernel.model import LaneModel
+from engine.kernel.poisson import poisson
+from engine.kernel.state import Constants, Lanes, Stepper
+from engine.kernel.tallies import Interval, Jump
+from engine.methods.direct import default_lanes, fire
+from engine.methods.leap_length import TINY, UNLIMITED, critical, leap_length, rates, total_of
+from engine.network.network import ReactionNetwork
+
+# A leap that would hold fewer events than this is not worth its cost: an exact step is taken.
+FEWEST_EVENTS = 10.0
+# What serving the stops of a block costs, in steps: a step costs several of the direct method's.
+SERVICE_COST = 4.0
+
+
+@dataclass(frozen=True)
+class TauLeaping:
+    """Explicit tau-leaping with Cao, Gillespie and Petzold's step selection.
+
+    Over a leap of length tau every reaction fires Poisson(a_j tau) times. With
+    b_i = max(epsilon x_i / g_i, 1), mu_i = sum_j v_ij a_j and sigma_i^2 = sum_j v_ij^2 a_j,
+
+        tau = min_i { b_i / |mu_i|, b_i^2 / sigma_i^2, 2 b_i / loss_i },
+
+    where g_i is the largest order (sum of elasticities) of the laws that species i enters. The last
+    term is ours: loss_i = sum_j max(-v_ij, 0) a_j. Near a steady state mu_i vanishes, and without
+    it a leap may exceed the species' own life time, which inflates its variance by half the ratio.
+    Critical reactions (within 10 firings of using up a reactant) fire one at a time, by their
+    exponential clock; a leap that would make a count negative is taken again at half its length; a
+    leap of fewer than 10 events is replaced by an exact step. Inputs and time enter by their means
+    over a leap, which is cut where their change would move the total propensity by more than
+    3 epsilon.
+
+    Events on counts and first passages are seen at the end of the leap that brings them; integrals
+    use counts interpolated within a leap; maxima are of leap ends. Doses, save times and events at
+    times are exact.
+
+    Args:
+        epsilon: largest relative change of a propensity in a leap, 0 to 1; default 0.03.
+        max_events: steps per trajectory after which it stops; default 50 million.
+        queue_size, lanes, block: as in `Direct`.
+
+    Raises:
+        InvalidInput: epsilon outside (0, 1), or a limit below 1.
+
+    References:
+        Cao, Gillespie and Petzold 2006, doi:10.1063/1.2159468; 2005, doi:10.1063/1.1992473
+        (critical reactions).
+
+    Example:
+        >>> TauLeaping(epsilon=0.01).epsilon
+        0.01
+    """
+
+    epsilon: float = 0.03
+    max_events: int = 50_000_000
+    queue_size: int = 16
+    lanes: int | None = None
+    block: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.epsilon, int | float) or not 0 < self.epsilon < 1:
+            raise InvalidInput(
+                f"TauLeaping(epsilon={self.epsilon!r}): give a number between 0 and 1, such as 0.03"
+            )
+        for name in ("max_events", "queue_size", "lanes", "block"):
+            value = getattr(self, name)
+            if value is None and name in ("lanes", "block"):
+                continue
+            if not isinstance(value, int) or not 1 <= value < 2**31:
+                raise InvalidInput(
+                    f"TauLeaping({name}={value!r}): give a whole number of at least 1"
+                )
+
+    def check(self, network: ReactionNetwork) -> None:
+        """Refuse by name what this method cannot do."""
+        if network.rate_rules:
+            raise InvalidInput(
+                f"the rate rule of '{network.rate_rules[0].target}' makes it a continuous "
+                "variable, which tau-leaping cannot simulate; use engine.ODE()"
+            )
+
+    def stepper(self, network: ReactionNetwork, num_trajectories: int) -> Stepper:
+        """What the lane machine needs to run this method."""
+        lanes = self.lanes or default_lanes(network, num_trajectories)
+        return Stepper(
+            step,
+            resolve,
+            float(self.epsilon),
+            True,
+            self.max_events,
+            SERVICE_COST,
+            self.queue_size,
+            lanes,
+            self.block,
+        )
+
+
+class Step(NamedTuple):
+    """What a step does.
+
+    Attributes:
+        length: its length.
+        is_reached: lanes that reach their stop with it.
+        is_leap: lanes that leap.
+        target: where a single reaction is chosen among `alone`; +inf where none fires.
+        alone: cumulative propensities of the reactions that fire one at a time.
+        means: mean number of firings of every reaction in the leap.
+    """
+
+    length: Array
+    is_reached: Array
+    is_leap: Array
+    target: Array
+    alone: list[Array]
+    means: list[Array]
+
+
+def plan(
+    model: LaneModel,
+    epsilon: float,
+    constants: Constants,
+    lanes: Lanes,
+    unit_wait: Array,
+    share: Array,
+) -> tuple[Step, Array]:
+    """Decide between a leap and an exact step; also returns the total propensity."""
+    found = rates(model, epsilon, constants, lanes)
+    is_critical = critical(model, lanes.counts, found.propensities)
+    longest = leap_length(model, epsilon, lanes.counts, found, is_critical)
+    longest = jnp.minimum(longest, lanes.scale)
+    total = total_of(found.propensities)
+    is_leap = longest * total >= jnp.float32(FEWEST_EVENTS)
+    zero, alone, running = jnp.float32(0), [], jnp.zeros_like(total)
+    for a, one in zip(found.propensities, is_critical, strict=True):
+        is_alone = ~is_leap if one is None else ~is_leap | one
+        running = running + jnp.where(is_alone, a, zero)
+        alone.append(running)
+    wait = unit_wait / jnp.maximum(running, jnp.float32(TINY))
+    limit = jnp.minimum(jnp.where(is_leap, longest, jnp.float32(jnp.inf)), found.reach)
+    is_reached = ~(jnp.minimum(wait, limit) < lanes.remaining)
+    length = jnp.where(is_reached, lanes.remaining, jnp.minimum(wait, limit))
+    length = jnp.maximum(length, zero)
+    is_single = ~is_reached & (wait <= limit) & (running < jnp.inf)
+    last = running * jnp.float32(1 - 2**-24)
+    target = jnp.where(is_single, jnp.minimum(share * running, last), jnp.float32(jnp.inf))
+    leap_time = jnp.where(is_leap, length, zero)
+    average = found.propensities
+    if model.is_thinned:
+        values = model.averages(constants, lanes.counts, lanes.remaining, length)
+        average = model.program.propensities(values, jnp, jnp.float32)
+    means = [
+        a * leap_time if one is None else jnp.where(one, zero, a * leap_time)
+        for a, one in zip(average, is_critical, strict=True)
+    ]
+    return Step(length, is_reached, is_leap, target, alone, means), total
+
+
+def step(model: LaneModel, epsilon: float, constants: Constants, lanes: Lanes) -> Lanes:
+    """Advance every lane by one leap or one exact event; lanes that wait stay as they are."""
+    is_alive = lanes.remaining >= 0
+    wait_bits, generator = random.draw(lanes.generator)
+    choice_bits, generator = random.draw(generator)
+    unit_wait = random.exponential(wait_bits)
+    share = random.fine_uniform(choice_bits, wait_bits)
+    unit_wait, share, generator = materialise(constants.is_running, (unit_wait, share, generator))
+    chosen, total = plan(model, epsilon, constants, lanes, unit_wait, share)
+    chosen, total = materialise(constants.is_running, (chosen, total))
+
+    is_leap = is_alive & chosen.is_leap
+    means = [jnp.where(is_leap, mean, jnp.float32(0)) for mean in chosen.means]
+    firings, generator = _firings(means, is_leap, generator)
+    drifted = _moved(model, lanes.counts, firings)
+    is_rejected = is_leap & _is_any_negative(drifted)
+    target = jnp.where(is_alive & ~is_rejected, chosen.target, jnp.float32(jnp.inf))
+    pairs = zip(lanes.counts, drifted, strict=True)
+    drifted = tuple(jnp.where(is_rejected, old, new) for old, new in pairs)
+    counts, fired = fire(model, drifted, chosen.alone, target)
+    counts, drifted = materialise(constants.is_running, (counts, drifted))
+
+    is_taken = is_alive & ~is_rejected
+    elapsed = jnp.where(is_taken, chosen.length, jnp.float32(0))
+    remaining, compensation = _clock(lanes, elapsed, chosen.is_reached)
+    is_single = target < jnp.inf
+    tallies = _tally(model, constants, lanes, elapsed, drifted, counts, firings, fired, is_taken)
+    if model.events:
+        after = model.values(constants, counts, jnp.maximum(remaining, jnp.float32(0)))
+        changed = model.events.watched_changed(after, constants.truths)
+        if changed is not None:
+            # A held lane keeps its time as a negative number, which must not be zero.
+            held = -jnp.maximum(remaining, jnp.float32(1e-37))
+            is_held = is_taken & changed & ~chosen.is_reached
+            remaining = jnp.where(is_held, held, remaining)
+    limit = jnp.where(is_rejected, jnp.float32(0.5) * chosen.length, jnp.float32(UNLIMITED))
+    limit = jnp.where(total < jnp.inf, limit, jnp.float32(jnp.nan))
+    number = is_single.astype(jnp.int32)
+    for count in firings:
+        number = number + jnp.where(is_rejected, jnp.int32(0), count)
+    return Lanes(
+        counts,
+        generator,
+        jnp.where(is_taken, remaining, lanes.remaining),
+        jnp.where(is_taken, compensation, lanes.compensation),
+        jnp.where(is_alive, limit, lanes.scale),
+        lanes.num_steps + is_alive.astype(jnp.int32),
+        lanes.num_events + number,
+        tallies,
+    )
+
+
+def _clock(lanes: Lanes, elapsed: Array, is_reached: Array) -> tuple[Array, Array]:
+    """Kahan's compensated countdown, -inf at the stop; and the new compensation."""
+    wanted = elapsed + lanes.compensation
+    remaining = lanes.remaining - wanted
+    compensation = wanted - (lanes.remaining - remaining)
+    # Rounding may spend the last of the time; then the stop is reached too.
+    is_over = is_reached | ~(remaining > 0)
+    return jnp.where(is_over, jnp.float32(-jnp.inf), remaining), compensation
+
+
+def _firings(
+    means: list[Array], is_leap: Array, generator: random.Words
+) -> tuple[list[Array], random.Words]:
+    """Poisson numbers; only a lane that leaps draws, whatever its neighbours do."""
+
+    def draw(state: random.Words) -> tuple[list[Array], random.Words]:
+        bits, advanced = [], state
+        for _ in means:
+            word, advanced = random.draw(advanced)
+            bits.append(word)
+        return poisson(means, bits), random.choose(is_leap, advanced, state)
+
+    def rest(state: random.Words) -> tuple[list[Array], random.Words]:
+        return [jnp.zeros(mean.shape, jnp.int32) for mean in means], state
+
+    return lax.cond(jnp.any(is_leap), draw, rest, generator)
+
+
+def _moved(
+    model: LaneModel, counts: Sequence[Array], firings: Sequence[Array]
+) -> tuple[Array, ...]:
+    result = []
+    for species, count in enumerate(counts):
+        for j, number in enumerate(firings):
+            if change := int(model.net_changes[j, species]):
+                count = count + jnp.int32(change) * number
+        result.append(count)
+    return tuple(result)
+
+
+def _is_any_negative(counts: Sequence[Array]) -> Array:
+    is_negative = counts[0] < 0
+    for count in counts[1:]:
+        is_negative = is_negative | (count < 0)
+    return is_negative
+
+
+def _tally(
+    model: LaneModel,
+    constants: Constants,
+    lanes: Lanes,
+    elapsed: Array,
+    drifted: tuple[Array, ...],
+    counts: tuple[Array, ...],
+    firings: Sequence[Array],
+    fired: Callable[[str], Array],
+    is_taken: Array,
+) -> tuple[tuple[Array, ...], ...]:
+    """Every tally after the step; within a leap the counts are taken to move linearly."""
+    if not model.tallies:
+        return ()
+    time_left = jnp.maximum(lanes.remaining - elapsed, jnp.float32(0))
+
+    def at(fraction: float) -> dict[str, Array]:
+        between = tuple(
+            a.astype(jnp.float32) + jnp.float32(fraction) * (b - a).astype(jnp.float32)
+            for a, b in zip(lanes.counts, drifted, strict=True)
+        )
+        return model.values(constants, between, lanes.remaining - jnp.float32(fraction) * elapsed)
+
+    def number(name: str) -> Array:
+        j = model.network.reaction_names.index(name)
+        return fired(name).astype(jnp.int32) + firings[j]
+
+    stretch = Interval(elapsed, at, lambda: at(0.5), True, False)
+    after = model.values(constants, counts, time_left)
+    jump = Jump(after, constants.stop - time_left, number, is_taken)
+    states = []
+    for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
+        passed = tally.interval(state, stretch, model.observe(index))
+        states.append(tuple(jnp.where(is_taken, a, b) for a, b in zip(passed, state, strict=True)))
+    return model.jump_tallies(tuple(states), jump)
+
+
+def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array) -> Lanes:
+    """Nothing is left to the end of a block: no lane is ever marked."""
+    return lanes
