@@ -21,6 +21,8 @@ from engine.kernel.tallies import Minimum as Minimum
 from engine.kernel.tallies import Occupation as Occupation
 from engine.kernel.tallies import TimeIntegral as TimeIntegral
 from engine.methods.direct import Direct as Direct
+from engine.methods.hybrid import Hybrid as Hybrid
+from engine.methods.langevin import Langevin as Langevin
 from engine.methods.linear_noise import LinearNoise as LinearNoise
 from engine.methods.ode import ODE as ODE
 from engine.methods.tau_leaping import TauLeaping as TauLeaping

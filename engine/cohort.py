@@ -75,8 +75,11 @@ def prepare(
     inputs: Mapping[str, Pharmacokinetics] | None,
     regimen: Regimen | Sequence[Regimen] | None,
     start: float = 0.0,
+    is_counting: bool = True,
 ) -> Cohort:
     """Check the arguments of `simulate` and resolve them to arrays.
+
+    `is_counting`: the method counts whole molecules, so that initial counts must be whole.
 
     Raises:
         InvalidInput: see `simulate`.
@@ -93,9 +96,9 @@ def prepare(
         for name, value in (params or {}).items()
     }
     numbers = resolve_parameters(network, given)
-    counts = _initial_counts(network, numbers, x0 or {}, num_patients)
+    counts = _initial_counts(network, numbers, x0 or {}, num_patients, is_counting)
     variables = [_initial(v.name, v.initial, numbers) for v in network.variables]
-    extended, schedule = compile_schedule(network, inputs or {}, regimen, num_patients)
+    extended, schedule = compile_schedule(network, inputs or {}, regimen, num_patients, times)
     _refuse_inexact_rescue(extended, schedule)
     schedule = starting_at(schedule, begin)
     return Cohort(
@@ -198,6 +201,7 @@ def _initial_counts(
     numbers: Mapping[str, np.ndarray],
     x0: Mapping[str, Any],
     num_patients: int,
+    is_counting: bool,
 ) -> list[np.ndarray]:
     """Initial counts; an expression of parameters is rounded to the nearest whole molecule."""
     for name in x0:
@@ -216,6 +220,9 @@ def _initial_counts(
             continue
         if np.any(count < 0):
             raise InvalidInput(f"{what} is {count.min():g}; it cannot be negative")
+        if not is_counting:
+            counts.append(count)
+            continue
         whole = np.rint(count)
         if not is_rounded and np.any(np.abs(count - whole) > 1e-9 * np.maximum(1.0, whole)):
             culprit = count[count != whole].flat[0] if count.ndim else float(count)

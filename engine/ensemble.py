@@ -34,6 +34,7 @@ class Ensemble:
         network: what was simulated.
         params: the parameters of every row, () or (N,).
         levels: recorded variables and inputs, name -> (N, T).
+        continuous: species that the method took for real numbers (all, for Langevin).
         failures: what went wrong in the first failed trajectories, in words.
         covariances: molecules^2, (N, T, S, S), by `LinearNoise`; None by other methods.
     """
@@ -52,6 +53,7 @@ class Ensemble:
     levels: Mapping[str, np.ndarray] = field(repr=False)
     failures: tuple[str, ...] = ()
     covariances: np.ndarray | None = None
+    continuous: tuple[str, ...] = ()
 
     @property
     def values(self) -> np.ndarray:
@@ -221,6 +223,7 @@ def concatenate(pieces: Sequence[Ensemble]) -> Ensemble:
         joined_map("levels"),
         tuple(failure for piece in pieces for failure in piece.failures),
         None if first.covariances is None else joined("covariances"),
+        first.continuous,
     )
 
 

@@ -1,6 +1,7 @@
 """How each method runs a cohort: independent tasks, in order of the rows."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,20 +11,23 @@ from engine.ensemble import Ensemble
 from engine.errors import InvalidInput
 from engine.kernel.runner import Chunk, Outcome, Runner, runner
 from engine.kernel.status import Status
-from engine.kernel.tallies import FirstPassage, Tally
+from engine.kernel.tallies import FiringCount, FirstPassage, Tally
 from engine.kinetics.drift import state_names
 from engine.kinetics.evaluate import evaluate
 from engine.methods import linear_noise, ode
 from engine.methods.direct import Direct
+from engine.methods.hybrid import Hybrid
+from engine.methods.langevin import Langevin
 from engine.methods.linear_noise import LinearNoise
 from engine.methods.ode import ODE
+from engine.methods.ode_tallies import check_tallies
 from engine.methods.tau_leaping import TauLeaping
 from engine.network.expressions import TIME, symbols
 from engine.network.network import ReactionNetwork
 
 Task = Callable[[], Ensemble]
 # Methods that run on the lane machine.
-LaneMethod = Direct | TauLeaping
+LaneMethod = Direct | TauLeaping | Langevin | Hybrid
 
 # A chunk is padded to a power of two of rows, so that few sizes are ever compiled.
 SMALLEST_CHUNK, LARGEST_CHUNK = 128, 32768
@@ -47,7 +51,10 @@ def lane_tasks(
     recorded = recorded_species(network, record)
     _refuse_clocks(tallies, cohort.start)
     size, num_tasks = _chunks(cohort, len(recorded), num_workers)
+    if isinstance(method, Hybrid):
+        method = _partitioned(method, cohort)
     stepper = method.stepper(network, size)
+    _refuse_firing_counts(method, network, stepper.real, tallies)
     schedule = cohort.schedule
     run = runner(
         network, tallies, schedule.layout, recorded, schedule.species, is_trough_saved, stepper
@@ -79,11 +86,47 @@ def _refuse_clocks(tallies: Mapping[str, Tally], start: float) -> None:
             )
 
 
-def _since_time_zero(
-    run: Runner, tallies: Mapping[str, np.ndarray], start: float
+def _refuse_firing_counts(
+    method: LaneMethod, network: ReactionNetwork, real: frozenset[str], tallies: Mapping[str, Tally]
+) -> None:
+    """Reactions that change real numbers only are integrated and have no firings."""
+    reactions = {reaction.name: reaction for reaction in network.reactions}
+    for name, tally in tallies.items():
+        if not real or not isinstance(tally, FiringCount):
+            continue
+        reaction = reactions.get(str(tally.expression))
+        if reaction and set(network.changes(reaction)) <= real:
+            raise InvalidInput(
+                f"tally '{name}': {type(method).__name__} integrates reaction '{reaction.name}' "
+                "and has no firings to count; use engine.Direct() or engine.TauLeaping()"
+            )
+
+
+# Times at which the pilot of an automatic partition looks, and its tolerance.
+PILOT_POINTS, PILOT_TOLERANCE = 101, 1e-5
+
+
+def _partitioned(method: Hybrid, cohort: Cohort) -> Hybrid:
+    """The method with its continuous species, from the rate equations of the first patient."""
+    if method.continuous is not None:
+        return method
+    pilot = replace(
+        cohort, ts=np.linspace(cohort.start, cohort.ts[-1], PILOT_POINTS)[1:], num_replicates=1
+    )
+    tolerance = ODE(rtol=PILOT_TOLERANCE, atol=PILOT_TOLERANCE)
+    found = _integrated(tolerance, pilot, {}, cohort.network.species_names, False, np.arange(1))
+    if not found.is_complete.all():
+        raise InvalidInput(
+            "Hybrid(continuous=None): the rate equations of the first patient, which choose the "
+            "continuous species, could not be solved; name them"
+        )
+    return method.chosen(cohort.network, found.values[0].mean(axis=0))
+
+
+def _from_time_zero(
+    kinds: Mapping[str, Tally], tallies: Mapping[str, np.ndarray], start: float
 ) -> dict[str, np.ndarray]:
     """The tallies, times of first passage counted from time 0 as the save times are."""
-    kinds = dict(zip(run.model.tally_names, run.model.tallies, strict=True))
     return {
         name: values + start if start and isinstance(kinds[name], FirstPassage) else values
         for name, values in tallies.items()
@@ -135,11 +178,16 @@ def _simulated(
         outcome.num_steps,
         chunk.patient,
         chunk.replicate,
-        _since_time_zero(run, outcome.tallies, cohort.start),
+        _from_time_zero(
+            dict(zip(run.model.tally_names, run.model.tallies, strict=True)),
+            outcome.tallies,
+            cohort.start,
+        ),
         cohort.network,
         params,
         levels,
         _diagnoses(run, chunk, outcome),
+        continuous=run.model.continuous,
     )
 
 
@@ -148,16 +196,21 @@ def _diagnoses(run: Runner, chunk: Chunk, outcome: Outcome) -> tuple[str, ...]:
     failed = np.flatnonzero(outcome.status == Status.INVALID_PROPENSITY)
     if not len(failed) or run.model.is_thinned:
         return ()
-    row = failed[0]
+    row, network = failed[0], run.model.network
     values = {n: v if np.ndim(v) == 0 else v[row] for n, v in chunk.params.items()}
-    network = run.model.network
     counts = zip(network.species_names, outcome.final_counts[row], strict=True)
     values |= {name: float(count) for name, count in counts}
-    starts = zip(network.variables, chunk.variables, strict=True)
-    values |= {variable.name: float(np.ravel(start)[0]) for variable, start in starts}
+    changed = {target for event in network.events for target in event.assignments}
+    for variable, start in zip(network.variables, chunk.variables, strict=True):
+        if variable.name not in changed:
+            values[variable.name] = float(start if np.ndim(start) == 0 else start[row])
     for name, rule in network.rules.items():
-        values[name] = evaluate(rule, values, np, np.float64)
+        if symbols(rule) <= values.keys():
+            values[name] = evaluate(rule, values, np, np.float64)
     for reaction, guard in zip(network.reactions, run.model.program.guards, strict=True):
+        # What depends on an input, the time or a variable that events change is not known here.
+        if not symbols(reaction.propensity) <= values.keys():
+            continue
         with np.errstate(all="ignore"):
             a = float(evaluate(reaction.propensity, values, np, np.float64))
         short = [name for name, needed in guard.required if values[name] < needed]
@@ -173,20 +226,31 @@ ODE_ROWS = 256
 
 
 def ode_tasks(
-    method: ODE | LinearNoise, cohort: Cohort, record: Sequence[str] | None
+    method: ODE | LinearNoise,
+    cohort: Cohort,
+    tallies: Mapping[str, Tally],
+    record: Sequence[str] | None,
+    is_trough_saved: bool,
 ) -> list[Task]:
     """The work of solving the rate equations of a cohort; replicates are equal rows."""
     recorded = recorded_species(cohort.network, record)
+    check_tallies(cohort.network, tallies)
+    _refuse_clocks(tallies, cohort.start)
 
     def task(rows: np.ndarray) -> Task:
-        return lambda: _integrated(method, cohort, recorded, rows)
+        return lambda: _integrated(method, cohort, tallies, recorded, is_trough_saved, rows)
 
     starts = range(0, cohort.num_rows, ODE_ROWS)
     return [task(np.arange(s, min(s + ODE_ROWS, cohort.num_rows))) for s in starts]
 
 
 def _integrated(
-    method: ODE | LinearNoise, cohort: Cohort, recorded: tuple[str, ...], rows: np.ndarray
+    method: ODE | LinearNoise,
+    cohort: Cohort,
+    tallies: Mapping[str, Tally],
+    recorded: tuple[str, ...],
+    is_trough_saved: bool,
+    rows: np.ndarray,
 ) -> Ensemble:
     network, members = cohort.network, cohort.members(rows)
     params = {name: cohort.take(value, members) for name, value in cohort.params.items()}
@@ -198,27 +262,27 @@ def _integrated(
     x0, schedule = np.stack(columns, axis=1), cohort.schedule.rows(members)
     picked = [names.index(name) for name in recorded]
     covariances = None
+    numbers = (network, cohort.elapsed, params, x0, schedule)
     if isinstance(method, LinearNoise):
-        values, squares, is_ok = linear_noise.integrate(
-            method, network, cohort.elapsed, params, x0, schedule
-        )
+        values, squares, is_ok = linear_noise.integrate(method, *numbers)
         covariances = squares[:, :, picked][..., picked]
+        solution = ode.Solution(values, np.where(is_ok, Status.COMPLETE, Status.SOLVER_FAILED), {})
     else:
-        values, is_ok = ode.integrate(method, network, cohort.elapsed, params, x0, schedule)
+        solution = ode.solve(method, *numbers, tallies, is_trough_saved)
     none = np.zeros(len(rows), np.int64)
     return Ensemble(
-        values[:, :, picked],
+        solution.values[:, :, picked],
         recorded,
         cohort.ts,
-        np.where(is_ok, Status.COMPLETE, Status.SOLVER_FAILED),
+        solution.status,
         none,
         none,
         cohort.patient_ids[members],
         (rows % cohort.num_replicates).astype(np.uint32),
-        {},
+        _from_time_zero(tallies, solution.tallies, cohort.start),
         network,
         params,
-        _ode_levels(cohort, members, names, values),
+        _ode_levels(cohort, members, names, solution.values),
         covariances=covariances,
     )
 

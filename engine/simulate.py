@@ -15,6 +15,7 @@ from engine.ensemble import Ensemble, concatenate, raise_failures
 from engine.errors import InvalidInput
 from engine.execute import LaneMethod, Task, lane_tasks, ode_tasks
 from engine.kernel.tallies import Tally
+from engine.methods.langevin import Langevin
 from engine.methods.linear_noise import LinearNoise
 from engine.methods.ode import ODE
 from engine.network.network import ReactionNetwork
@@ -50,8 +51,9 @@ def simulate(
 
     Args:
         network: what reacts.
-        method: `Direct()` (exact), `ODE()` (rate equations; deterministic, no tallies) or
-            `LinearNoise()` (means and covariances; no tallies).
+        method: `Direct()` (exact), `TauLeaping()` (many firings a step), `Hybrid()` (exact jumps,
+            plentiful species integrated), `Langevin(dt=...)` (real numbers with noise),
+            `LinearNoise()` (means and covariances; no tallies) or `ODE()` (rate equations).
         ts: increasing save times in the network's time unit, (T,); the last is the horizon. At a
             dose time the state after the dose is saved.
         key: `jax.random.key(seed)`.
@@ -145,12 +147,23 @@ def simulate_chunks(
         An `Ensemble` per chunk of consecutive trajectories.
     """
     cohort = prepare(
-        network, ts, num_patients, num_replicates, patient_ids, params, x0, inputs, regimen, start
+        network,
+        ts,
+        num_patients,
+        num_replicates,
+        patient_ids,
+        params,
+        x0,
+        inputs,
+        regimen,
+        start,
+        is_counting=not isinstance(method, ODE | LinearNoise | Langevin),
     )
     words = key_words(key)
     if isinstance(method, ODE | LinearNoise):
-        _refuse_exact_only(method, tallies, is_trough_saved)
-        tasks = ode_tasks(method, cohort, record)
+        if isinstance(method, LinearNoise):
+            _refuse_paths(tallies, is_trough_saved)
+        tasks = ode_tasks(method, cohort, dict(tallies or {}), record, is_trough_saved)
     elif isinstance(method, LaneMethod):
         tasks = lane_tasks(
             method,
@@ -163,7 +176,7 @@ def simulate_chunks(
         )
     else:
         raise InvalidInput(
-            f"method {method!r} is not a method; give engine.Direct() or engine.ODE()"
+            f"method {method!r} is not a method; give engine.Direct(), engine.ODE(), ..."
         )
     yield from _in_order(tasks, cohort, progress)
 
@@ -227,15 +240,13 @@ def key_words(key: Any) -> np.ndarray:
     return folded
 
 
-def _refuse_exact_only(
-    method: ODE | LinearNoise, tallies: Mapping[str, Tally] | None, is_trough_saved: bool
-) -> None:
-    name = type(method).__name__
+def _refuse_paths(tallies: Mapping[str, Tally] | None, is_trough_saved: bool) -> None:
     if tallies:
         raise InvalidInput(
-            f"tally '{next(iter(tallies))}': {name} has no tallies yet; use engine.Direct()"
+            f"tally '{next(iter(tallies))}': LinearNoise follows no paths and has no tallies; use "
+            "engine.Direct(), or engine.ODE() for the mean field"
         )
     if is_trough_saved:
         raise InvalidInput(
-            f"is_trough_saved=True: {name} saves after doses only; save just before them"
+            "is_trough_saved=True: LinearNoise saves after doses only; save just before them"
         )

@@ -374,3 +374,40 @@ def test_event_off_the_save_grid(with_events: engine.Ensemble) -> None:
     # An event half a time unit late is seen too.
     late = reset_at(23.0, 20)(1.0).mean[1:]
     assert not check_means(samples, late, np.sqrt(variance))
+
+
+# Approximate methods: within 2% of the published means and standard deviations, at every time.
+
+APPROXIMATE = {"tau_leaping": engine.TauLeaping()}
+QUICK = ("00005", "00020", "00031", "00037")
+RATIO = 0.02
+
+
+def check_within_two_percent(shared: Path, case: str, method: str, num: int) -> None:
+    folder = shared / "dsmts" / case
+    (path,) = folder.glob("*-sbml-*.xml")
+    given = published(folder)
+    model = engine.read_sbml(path)
+    ensemble = run(model, TS, num, seed=int(case), method=APPROXIMATE[method])
+    for name, mean in given.mean.items():
+        samples, sd = np.asarray(ensemble[name], np.float64), given.sd[name]
+        # Chance: 4.5 standard errors of a mean, and of a standard deviation of a skewed count.
+        by_chance = 4.5 * sd / np.sqrt(num)
+        assert np.all(np.abs(samples.mean(axis=0) - mean) <= RATIO * mean + by_chance + ROUNDING)
+        fourth = np.mean((samples - samples.mean(axis=0)) ** 4, axis=0)
+        spread = np.sqrt(np.maximum(fourth - sd**4, 0) / num) / np.maximum(2 * sd, 1e-9)
+        off = np.abs(samples.std(axis=0) - sd)
+        assert np.all(off <= RATIO * sd + 4.5 * spread + ROUNDING)
+
+
+@pytest.mark.parametrize("method", APPROXIMATE)
+@pytest.mark.parametrize("case", QUICK)
+def test_approximate_methods(shared: Path, case: str, method: str) -> None:
+    check_within_two_percent(shared, case, method, 10_000)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("method", APPROXIMATE)
+@pytest.mark.parametrize("case", CASES)
+def test_approximate_methods_at_100_000(shared: Path, case: str, method: str) -> None:
+    check_within_two_percent(shared, case, method, 100_000)

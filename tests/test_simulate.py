@@ -50,7 +50,10 @@ BAD = {
     "unknown record": ({"record": ["Z"]}, "record.*'Z'"),
     "input": ({"inputs": {"D": engine.ConstantLevel(1.0)}}, "'D'"),
     "dose": ({"regimen": engine.Regimen(engine.Dose(1.0, 0.0, into="D"))}, "'D'"),
-    "ode tally": ({"method": engine.ODE(), "tallies": {"a": Maximum("X")}}, "no tallies yet"),
+    "linear noise tally": (
+        {"method": engine.LinearNoise(), "tallies": {"a": Maximum("X")}},
+        "no tallies",
+    ),
 }
 
 
@@ -140,6 +143,59 @@ def test_an_invalid_propensity_is_named(law, start, detail) -> None:
     with pytest.raises(engine.SimulationFailed, match=detail) as raised:
         run(model, [0.0, 50.0], 3)
     assert np.all(raised.value.ensemble.status == Status.INVALID_PROPENSITY)
+
+
+@pytest.mark.parametrize(
+    "level", [engine.ConstantLevel(8.0), engine.OneCompartment(1.0, 1.0, baseline=8.0)]
+)
+def test_an_invalid_propensity_beside_an_input(level) -> None:
+    model = network({"A": 5}, [("0 -> A", Formula("5 - D"), "x"), ("0 -> A", 10.0)], inputs=["D"])
+    with pytest.raises(engine.SimulationFailed, match="a propensity became negative"):
+        run(model, [5.0], 2, inputs={"D": level})
+    e = run(model, [5.0], 2, inputs={"D": level}, is_failure_raised=False)
+    assert np.all(e.status == Status.INVALID_PROPENSITY)
+
+
+def test_hill_laws_of_steep_and_large_numbers() -> None:
+    """K^n = 1e40 is no float32; (x / K)^n is one."""
+    model = network(
+        {"X": 100_000, "A": 0, "B": 0},
+        [
+            ("0 -> A", engine.HillActivation(10.0, 1e5, 8, "X")),
+            ("0 -> B", engine.HillInhibition(10.0, 1e5, 8, "X")),
+        ],
+    )
+    e = run(model, [100.0], 400)
+    for name in "AB":
+        assert abs(e[name].mean() - 500.0) < 4.5 * np.sqrt(500 / 400)
+
+
+def test_tallies_follow_an_input_without_events() -> None:
+    """Nothing reacts: the drug alone, absorbed and eliminated between two far save times."""
+    model = network({"X": 0}, [("X -> 0", 1.0)], inputs=["D"])
+    pk = engine.OneCompartment(clearance=1.0, volume=1.0, absorption=0.5)
+    e = run(
+        model,
+        [0.0, 40.0],
+        1,
+        inputs={"D": pk},
+        regimen=engine.Regimen(engine.Dose(100.0, 0.0, into="D")),
+        tallies={
+            "top": Maximum("D"),
+            "above": engine.Occupation("D > 10"),
+            "when": engine.FirstPassage("D > 10"),
+            "effect": TimeIntegral("D / (10 + D)"),
+        },
+    )
+    t = np.linspace(0, 40, 400_001)
+    level = 100 * 0.5 / 0.5 * (np.exp(-0.5 * t) - np.exp(-t))
+    look = 40 / 64
+    assert e.tallies["top"][0] == pytest.approx(level.max(), rel=0.03)
+    assert e.tallies["above"][0] == pytest.approx((level > 10).mean() * 40, abs=2 * look)
+    assert 0 <= e.tallies["when"][0] - t[np.argmax(level > 10)] <= look
+    expected = np.trapezoid(level / (10 + level), t)
+    assert e.tallies["effect"][0] == pytest.approx(expected, rel=5e-3)
+    assert e.num_events[0] == 0 and e.num_steps[0] >= 64
 
 
 def test_a_law_that_ignores_its_reactants_is_caught() -> None:

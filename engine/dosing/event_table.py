@@ -22,6 +22,7 @@ _REFUSED = {
     "DAT2": "give TIME as one number, with the days in it",
     "DAT3": "give TIME as one number, with the days in it",
     "DUR": "give RATE = AMT / DUR",
+    "TINF": "give RATE = AMT / TINF",
 }
 _MISSING = ("", ".", "NA")
 

@@ -134,8 +134,18 @@ class Timeline:
     reset: Array
 
 
-def lay_out(doses: DoseTable, resets: Resets, num_rows: int) -> Timeline:
-    """Merge what happens to a patient at exactly one time into one record."""
+# Times this close, relatively, are the same to a lane, whose clock keeps 48 bits.
+SAME_TIME = 2.0**-47
+
+
+def lay_out(
+    doses: DoseTable, resets: Resets, num_rows: int, save_times: Array | None = None
+) -> Timeline:
+    """Merge what happens to a patient at one time into one record.
+
+    Times that differ by rounding (0.3 and 3 * 0.1) are one time, a save time's if one is among
+    them: a dose at a save time is seen there, however either was computed.
+    """
     lasting = doses.is_infusion
     ends = doses.time[lasting] + doses.duration[lasting]
     if np.any((ends <= doses.time[lasting]) & (doses.amount[lasting] > 0.0)):
@@ -143,6 +153,7 @@ def lay_out(doses: DoseTable, resets: Resets, num_rows: int) -> Timeline:
     instants, ranks = np.unique(
         np.concatenate([doses.time, ends, resets.time]), return_inverse=True
     )
+    instants, ranks = _one_time(instants, ranks, save_times)
     rows = np.concatenate([doses.row, doses.row[lasting], resets.row])
     keys = rows * instants.size + ranks  # ordered by row, then time, and exact
     start, end, reset = np.split(keys, [doses.time.size, doses.time.size + ends.size])
@@ -159,6 +170,22 @@ def lay_out(doses: DoseTable, resets: Resets, num_rows: int) -> Timeline:
     end_cells = np.full(start.size, -1)
     end_cells[lasting] = cells[start.size : start.size + end.size]
     return Timeline(times, cells[: start.size], end_cells, cells[start.size + end.size :])
+
+
+def _one_time(instants: Array, ranks: Array, save_times: Array | None) -> tuple[Array, Array]:
+    """Clusters of times that differ by rounding only; ranks point into the clusters."""
+    grid = np.zeros(0) if save_times is None else np.asarray(save_times, np.float64)
+    every = np.concatenate([grid, instants])
+    order = np.argsort(every, kind="stable")  # at equal times the save time comes first
+    ordered = every[order]
+    is_new = np.append(True, np.diff(ordered) > SAME_TIME * ordered[1:])[: ordered.size]
+    cluster = np.cumsum(is_new) - 1
+    of = np.empty(every.size, np.int64)
+    of[order] = cluster
+    times = ordered[is_new]
+    times[of[: grid.size]] = grid
+    used, place = np.unique(of[grid.size :], return_inverse=True)
+    return times[used], place[ranks]
 
 
 def _is_cut_short(doses: DoseTable, start: Array, end: Array, reset: Array) -> Array:

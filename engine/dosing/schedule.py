@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from engine.dosing.dose import Dose, Reset
 from engine.dosing.increments import absorb, fill_increments, fill_keep, fill_species
 from engine.dosing.pharmacokinetics import InfusionRate, Pharmacokinetics
 from engine.dosing.records import DoseTable, Resets, lay_out, tabulate, tile
@@ -103,6 +104,7 @@ def compile_schedule(
     inputs: Mapping[str, Pharmacokinetics],
     regimen: Regimen | Sequence[Regimen] | None,
     num_patients: int,
+    save_times: ArrayLike | None = None,
 ) -> tuple[ReactionNetwork, DosingSchedule]:
     """Turn pharmacokinetics and regimens into a `DosingSchedule`.
 
@@ -115,6 +117,7 @@ def compile_schedule(
             `TwoCompartment`, `ConstantLevel`, or a `ModalResponse` of your own.
         regimen: one for all patients, a sequence with one per patient, or None for no doses.
         num_patients: N.
+        save_times: times of their own; a dose within rounding of one of them is at it.
 
     Returns:
         The network, extended where species are infused, and the schedule.
@@ -154,7 +157,7 @@ def compile_schedule(
         doses, resets = tile(doses, resets, num_patients)
         is_shared = False
     num_rows = 1 if is_shared else num_patients
-    return network, _fill(network, responses, targets, doses, resets, num_rows)
+    return network, _fill(network, responses, targets, doses, resets, num_rows, save_times)
 
 
 def _check_inputs(network: ReactionNetwork, inputs: Mapping[str, Pharmacokinetics]) -> None:
@@ -175,6 +178,8 @@ def _regimens(
     """One regimen for all (and true), or one per patient (and false)."""
     if regimen is None or isinstance(regimen, Regimen):
         return (regimen or Regimen(),), True
+    if isinstance(regimen, Dose | Reset):
+        raise InvalidInput(f"regimen={regimen!r} is a single dose; give Regimen([{regimen!r}])")
     regimens = tuple(regimen)
     for position, one in enumerate(regimens):
         if not isinstance(one, Regimen):
@@ -234,6 +239,7 @@ def _fill(
     doses: DoseTable,
     resets: Resets,
     num_rows: int,
+    save_times: ArrayLike | None,
 ) -> DosingSchedule:
     names, parts = tuple(responses), tuple(responses.values())
     is_species = np.array([network.kind_of(t) == "species" for t in targets], bool)[doses.target]
@@ -250,7 +256,9 @@ def _fill(
     target = np.where(is_molecules, -1, np.array(input_of, np.int64)[doses.target])
     _check_infused(names, doses, target, is_species)
     doses = absorb(replace(doses, target=target), names, parts)
-    timeline = lay_out(doses, resets, num_rows)
+    timeline = lay_out(
+        doses, resets, num_rows, None if save_times is None else np.asarray(save_times)
+    )
     keep = fill_keep(doses, timeline, len(names))
     return DosingSchedule(
         layout=InputLayout(names, tuple(part.num_modes for part in parts)),

@@ -9,7 +9,7 @@ from engine.kernel import clock, levels, random
 from engine.kernel.happenings import World, apply_doses, run_events
 from engine.kernel.model import LaneModel
 from engine.kernel.patients import Patients, Results
-from engine.kernel.queue import combine
+from engine.kernel.queue import LARGEST_REAL, combine
 from engine.kernel.state import Constants, Course, Lanes, Machine, Stepper
 from engine.kernel.status import Status
 from engine.kernel.tallies import Jump
@@ -150,10 +150,13 @@ def _failures(
 
 
 def _is_large(counts: tuple[Array, ...]) -> Array:
-    """Where a count comes near 2**31, or wrapped around and is negative."""
+    """Where a count comes near 2**31, or wrapped around and is negative, or is not finite."""
     is_large = jnp.zeros_like(counts[0], bool)
     for count in counts:
-        is_large = is_large | (count > jnp.int32(LARGEST_COUNT)) | (count < 0)
+        if count.dtype == jnp.int32:
+            is_large = is_large | (count > jnp.int32(LARGEST_COUNT)) | (count < 0)
+        else:
+            is_large = is_large | ~(jnp.abs(count) < jnp.float32(LARGEST_REAL))
     return is_large
 
 
@@ -239,7 +242,7 @@ def _save(
 ) -> Results:
     if not results.saved.shape[1]:
         return results
-    columns: list[Array] = [lanes.counts[i] for i in model.recorded]
+    columns: list[Array] = [_bits(lanes.counts[i]) for i in model.recorded]
     if model.float_names:
         values = model.values(constants, lanes.counts, jnp.zeros_like(lanes.remaining))
         columns += [_bits(values[name]) for name in model.float_names]
@@ -257,8 +260,8 @@ def _finish(
     is_over: Array,
     results: Results,
 ) -> Results:
-    columns: list[Array] = [status, lanes.num_steps, lanes.num_events, num_stops, *lanes.counts]
-    for state in lanes.tallies:
+    columns: list[Array] = [status, lanes.num_steps, lanes.num_events, num_stops]
+    for state in (lanes.counts, *lanes.tallies):
         columns += [_bits(array) for array in state]
     final = _scattered(results.final, row, is_over, columns)
     return results._replace(final=final, num_blocks=results.num_blocks + jnp.int32(1))

@@ -43,12 +43,12 @@ def apply_doses(
         keep, increments = patients.dose_keep[position], patients.dose_increments[position]
         amplitudes = []
         for entry, amplitude in enumerate(world.amplitudes):
-            dosed = amplitude * keep[:, model.layout.owner(entry)] + increments[:, entry]
+            dosed = amplitude * keep[:, entry] + increments[:, entry]
             amplitudes.append(jnp.where(is_due, dosed, amplitude))
         counts = list(world.counts)
         for column, species in enumerate(model.dosed):
             molecules = jnp.where(is_due, patients.dose_counts[position][:, column], jnp.int32(0))
-            counts[species] = counts[species] + molecules
+            counts[species] = counts[species] + molecules.astype(counts[species].dtype)
         return world._replace(counts=tuple(counts), amplitudes=tuple(amplitudes))
 
     world = lax.cond(jnp.any(is_due), give, lambda world: world, world)
@@ -175,14 +175,14 @@ def _turn(
     passed = model.events.have_come(now, roots)
     values |= model.events.atom_values(passed)
     truths = model.events.truths(values)
-    pending, overflow = state.pending, state.is_overflow
+    pending, overflow, is_bad_delay = state.pending, state.is_overflow, state.is_invalid
     for index, compiled in enumerate(model.events.events):
         is_new = state.is_busy & truths[index] & ~state.truths[index]
         is_gone = state.is_busy & ~truths[index] & (not compiled.event.is_persistent)
         cancelled = is_gone[None, :] & (pending.event == index)
         pending = pending._replace(event=jnp.where(cancelled, jnp.int32(-1), pending.event))
-        pending, is_full = _queue(compiled, index, is_new, now, values, low, pending)
-        overflow = overflow | is_full
+        pending, is_full, is_bad = _queue(compiled, index, is_new, now, values, low, pending)
+        overflow, is_bad_delay = overflow | is_full, is_bad_delay | is_bad
     truths = tuple(
         jnp.where(state.is_busy, new, old) for new, old in zip(truths, state.truths, strict=True)
     )
@@ -201,7 +201,7 @@ def _turn(
         state.is_busy & is_executed,
         state.is_changed | is_executed,
         overflow,
-        state.is_invalid | invalid,
+        is_bad_delay | invalid,
     )
 
 
@@ -213,17 +213,20 @@ def _queue(
     values: dict[str, Array],
     low: dict[str, Array],
     pending: Pending,
-) -> tuple[Pending, Array]:
-    due = now
+) -> tuple[Pending, Array, Array]:
+    """The queue with a new execution; where it was full, and where the delay was no delay."""
+    due, is_bad = now, jnp.zeros_like(is_new)
     if compiled.delay is not None:
         delay = exact_value(compiled.delay, values, low)
+        is_bad = is_new & ~(delay.high >= 0)
         is_later = jnp.broadcast_to(delay.high > 0, now.high.shape)
         due = clock.select(is_later, clock.shift(clock.shift(now, delay.high), delay.low), now)
     stored: list[Array] = []
     if compiled.event.uses_trigger_time_values:
         expressions = compiled.assignments.values()
         stored = [evaluate(e, values, jnp, jnp.float32) for e in expressions]
-    return push(pending, index, is_new, due, stored, compiled.first_value)
+    pending, is_full = push(pending, index, is_new, due, stored, compiled.first_value)
+    return pending, is_full, is_bad
 
 
 def _priority(compiled: CompiledEvent, values: dict[str, Array], like: Array) -> Array:
@@ -255,20 +258,21 @@ def _execute(
                 stored = pending.values[compiled.first_value + position]
                 value = jnp.sum(jnp.where(chosen, stored, jnp.float32(0)), axis=0)
             if target in species:
-                count, is_bad = as_count(value)
-                invalid = invalid | (is_here & is_bad)
                 place = species.index(target)
+                count, is_bad = as_count(value, model.is_real[place])
+                invalid = invalid | (is_here & is_bad)
                 counts[place] = jnp.where(is_here, count, counts[place])
             else:
+                invalid = invalid | (is_here & ~jnp.isfinite(value))
                 place = variable_names.index(target)
                 variables[place] = jnp.where(is_here, value, variables[place])
         for target, expression in compiled.doses.items():
             amount = evaluate(expression, values, jnp, jnp.float32)
             if target in species:
-                count, is_bad = as_count(amount)
-                invalid = invalid | (is_here & is_bad)
                 place = species.index(target)
-                counts[place] = counts[place] + jnp.where(is_here, count, jnp.int32(0))
+                count, is_bad = as_count(amount, model.is_real[place])
+                invalid = invalid | (is_here & is_bad)
+                counts[place] = counts[place] + jnp.where(is_here, count, jnp.zeros_like(count))
                 continue
             take = jnp.maximum(row, 0)
             for entry in dict(model.layout.entries())[target]:

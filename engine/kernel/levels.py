@@ -13,6 +13,9 @@ from jax import Array
 
 from engine.inputs.layout import InputLayout
 
+# What the rounding of a sum of modes may amount to, as a share of its terms.
+ROUNDING = 2.0**-21
+
 
 class Levels(NamedTuple):
     """Amplitudes and rates, one array per entry of the layout (level first, then modes)."""
@@ -43,7 +46,11 @@ def bounds_over(
             lows.append(jnp.minimum(a, b))
             highs.append(jnp.maximum(a, b))
         zero = jnp.float32(0)
-        result[name] = (jnp.maximum(_total(lows), zero), jnp.maximum(_total(highs), zero))
+        # Modes of both signs cancel: their sum is off by the rounding of the largest.
+        size = [jnp.maximum(jnp.abs(a), jnp.abs(b)) for a, b in zip(lows, highs, strict=True)]
+        margin = jnp.float32(ROUNDING) * _total(size) if len(size) > 1 else zero
+        low, high = _total(lows) - margin, _total(highs) + margin
+        result[name] = (jnp.maximum(low, zero), jnp.maximum(high, zero))
     return result
 
 

@@ -114,7 +114,7 @@ def _start(model: LaneModel, stepper: Stepper, patients: Patients) -> Machine:
         tuple(jnp.zeros(shape, bool) for _ in model.events.atoms),
         jnp.asarray(True),
     )
-    counts = tuple(none for _ in model.network.species)
+    counts = tuple(zero if is_real else none for is_real in model.is_real)
     idle = jnp.full(shape, -jnp.inf, jnp.float32)
     lanes = Lanes(counts, (word, word, word, word), idle, zero, zero, none, none, ())
     lanes = lanes._replace(tallies=_start_tallies(model, constants, lanes))
@@ -205,11 +205,12 @@ def _fresh(
 
 
 def _no_results(model: LaneModel, patients: Patients, lanes: Lanes) -> Results:
-    """Tables with nothing written yet: counts -1, floats NaN, status NOT_RUN."""
+    """Tables with nothing written yet: counts -1, real numbers NaN, status NOT_RUN."""
     rows = patients.patient.shape[0]
     times = patients.save_high.shape[0] - 1
-    counts = jnp.full((rows * times, len(model.recorded)), -1, jnp.int32)
     nan_bits = 0x7FC00000
+    missing = [nan_bits if model.is_real[i] else -1 for i in model.recorded]
+    counts = jnp.broadcast_to(jnp.asarray(missing, jnp.int32), (rows * times, len(missing)))
     floats = jnp.full((rows * times, len(model.float_names)), nan_bits, jnp.int32)
     width = 4 + len(model.network.species) + sum(map(len, lanes.tallies))
     final = jnp.zeros((rows, width), jnp.int32).at[:, 0].set(jnp.int32(Status.NOT_RUN))

@@ -11,7 +11,7 @@ from engine.inputs.layout import InputLayout
 from engine.kernel import levels
 from engine.kernel.queue import EventTable
 from engine.kernel.state import Constants
-from engine.kernel.tallies import FiringCount, Jump, Observe, Tally
+from engine.kernel.tallies import FiringCount, Jump, Observe, Tally, TimeIntegral
 from engine.kinetics.evaluate import evaluate
 from engine.kinetics.program import Program
 from engine.network.expressions import TIME, Expression, symbols
@@ -28,6 +28,7 @@ class LaneModel:
         recorded: names of the species written at the save times.
         dosed: species that the dosing table gives molecules to.
         is_trough_saved: at a dose time the state before the dose is saved, not the one after.
+        real: species that the method treats as real numbers.
     """
 
     def __init__(
@@ -38,7 +39,10 @@ class LaneModel:
         recorded: Sequence[str],
         dosed: Sequence[str] = (),
         is_trough_saved: bool = False,
+        real: frozenset[str] = frozenset(),
     ) -> None:
+        self.real = real
+        self.is_real = tuple(name in real for name in network.species_names)
         self.is_trough_saved = is_trough_saved
         self.network = network
         self.layout = layout
@@ -56,6 +60,11 @@ class LaneModel:
         law_symbols = frozenset().union(*map(symbols, self.program.laws))
         self.is_thinned = bool(law_symbols & self.program.moving)
 
+    @property
+    def continuous(self) -> tuple[str, ...]:
+        """The species that are real numbers, in the network's order."""
+        return tuple(name for name in self.network.species_names if name in self.real)
+
     def tally_moves(self, index: int) -> bool:
         """Whether a tally's expression depends on time or an input."""
         expression = self.program.observables.get(self.tally_names[index])
@@ -65,6 +74,20 @@ class LaneModel:
         """Whether a tally's expression is affine in whatever moves between events."""
         expression = self.program.observables.get(self.tally_names[index])
         return expression is not None and self.program.is_affine(expression)
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether steps are not all events, so that these are counted on their own."""
+        return self.is_thinned or self.is_looking
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether some tally changes between events in a way that only looking at it can tell."""
+        moves = (i for i in range(len(self.tallies)) if self.tally_moves(i))
+        return any(
+            not (isinstance(self.tallies[i], TimeIntegral) and self.tally_is_affine(i))
+            for i in moves
+        )
 
     @property
     def is_moving(self) -> bool:
@@ -92,6 +115,12 @@ class LaneModel:
             since = constants.span - remaining
             base |= levels.values_at(self.layout, constants.levels, since)
         return self.program.environment(base, jnp, jnp.float32)
+
+    def propensities(self, values: Mapping[str, Array]) -> list[Array]:
+        """Every reaction's propensity in an environment."""
+        if any(self.is_real):
+            return self.program.real_propensities(values, self.real, jnp, jnp.float32)
+        return self.program.propensities(values, jnp, jnp.float32)
 
     def averages(
         self, constants: Constants, counts: Sequence[Array], remaining: Array, elapsed: Array

@@ -19,7 +19,8 @@ class Patients(NamedTuple):
         rates, gains, initial_amplitudes: per entry of the input layout, each () or (P,).
         save_high, save_low: save times, (T + 1,), the last +inf.
         dose_high, dose_low: dosing times, (R, D + 1), R either 1 or P, the last +inf.
-        dose_keep: (R, D + 1, inputs) factor on an input's amplitudes before a dose.
+        dose_keep: (R, D + 1, total) factor on the amplitudes before a dose; 0 where the increment
+            is the whole state.
         dose_increments: (R, D + 1, total) added to the amplitudes.
         dose_counts: (R, D + 1, dosed species) molecules added.
     """

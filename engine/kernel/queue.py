@@ -231,6 +231,9 @@ def _linear_in_time(expression: Expression) -> tuple[float, Expression]:
         case "mul" if isinstance(expression.arguments[0], Number) and len(parts) == 2:
             factor = expression.arguments[0]
             return factor.value * parts[1][0], call("mul", factor, parts[1][1])
+        case "div" if isinstance(expression.arguments[1], Number) and expression.arguments[1].value:
+            divisor = expression.arguments[1]
+            return parts[0][0] / divisor.value, call("div", parts[0][1], divisor)
     return 0.0, expression
 
 
@@ -277,8 +280,17 @@ def choose(
     return (slots.astype(jnp.int32) == winner.astype(jnp.int32)[None, :]) & is_due
 
 
-def as_count(value: Array) -> tuple[Array, Array]:
-    """A float as a count, and whether it is none: negative, fractional or beyond 2**24."""
+LARGEST_REAL = 1e30
+
+
+def as_count(value: Array, is_real: bool) -> tuple[Array, Array]:
+    """A float as a count, and whether it is none: negative, fractional or beyond 2**24.
+
+    A species that the method treats as a real number takes any finite number from 0 on.
+    """
+    if is_real:
+        is_bad = ~((value >= 0) & (value < jnp.float32(LARGEST_REAL)))
+        return jnp.where(is_bad, jnp.float32(0), value), is_bad
     nearest = jnp.round(value)
     # A few units in the last place: an expression of parameters may round.
     tolerance = jnp.maximum(jnp.float32(2.0**-21) * jnp.abs(value), jnp.float32(1e-5))

@@ -1,7 +1,7 @@
 """From host arrays of patients to host arrays of results: compile once, run many chunks."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from engine.dosing.absolute import lane_doses
 from engine.dosing.schedule import DosingSchedule
 from engine.inputs.layout import InputLayout
 from engine.kernel import clock
@@ -48,7 +49,8 @@ class Outcome:
     """What came back for n rows.
 
     Attributes:
-        counts: recorded species at the save times, (n, T, recorded) int32; -1 if not reached.
+        counts: recorded species at the save times, (n, T, recorded) int32, -1 if not reached;
+            float64, NaN if not reached, where the method has species as real numbers.
         floats: recorded variables and inputs, (n, T, F) float32; NaN if not reached.
         status, num_steps, num_events: (n,).
         final_counts: counts when the trajectory ended, (n, S).
@@ -77,6 +79,7 @@ class Runner:
         self._function: Any = build(model, stepper)
         self._compiled: dict[Any, Any] = {}
         self._lock = threading.Lock()
+        self._rescued = {name for event in model.network.events for name in event.doses}
         self.num_compilations = 0
 
     def run(self, chunk: Chunk, ts: np.ndarray, num_rows: int) -> Outcome:
@@ -113,13 +116,17 @@ class Runner:
         program.check_coefficients(coefficients)
         split = [clock.split(values) for values in coefficients]
         save_high, save_low = clock.split(np.append(ts, np.inf))
-        dose_high, dose_low = clock.split(schedule.times)
+        doses = lane_doses(schedule, self._rescued)
+        dose_high, dose_low = clock.split(doses.times)
         return Patients(
             jnp.int32(len(chunk.patient)),
             jnp.asarray(chunk.key, jnp.uint32),
             padded(chunk.patient, np.uint32),
             padded(chunk.replicate, np.uint32),
-            tuple(padded(c, np.int32) for c in chunk.counts),
+            tuple(
+                padded(c, np.float32 if is_real else np.int32)
+                for c, is_real in zip(chunk.counts, self.model.is_real, strict=True)
+            ),
             tuple(padded(v, np.float32) for v in chunk.variables),
             tuple(padded(high, np.float32) for high, _ in split),
             tuple(padded(low, np.float32) for _, low in split) if self.model.events else (),
@@ -130,17 +137,9 @@ class Runner:
             jnp.asarray(save_low),
             shared_or_padded(dose_high, np.float32),
             shared_or_padded(dose_low, np.float32),
-            *self._dose_tables(schedule, shared_or_padded),
-        )
-
-    def _dose_tables(self, schedule: DosingSchedule, place: Any) -> tuple[jax.Array, ...]:
-        """Keep factors, increments and molecules: each with as many rows as the dosing times."""
-        rows = max(len(schedule.times), len(schedule.increments), len(schedule.species_increments))
-        tables = (schedule.keep, schedule.increments, schedule.species_increments)
-        types = (np.float32, np.float32, np.int32)
-        return tuple(
-            place(np.broadcast_to(table, (rows, *table.shape[1:])), dtype)
-            for table, dtype in zip(tables, types, strict=True)
+            shared_or_padded(doses.keep, np.float32),
+            shared_or_padded(doses.increments, np.float32),
+            shared_or_padded(doses.species_increments, np.int32),
         )
 
     def _unpacked(self, results: Results, num_patients: int, num_times: int) -> Outcome:
@@ -150,15 +149,16 @@ class Runner:
         final = final[:num_patients]
         num_recorded = len(self.model.recorded)
         num_species = len(self.model.network.species)
-        is_counted = self.stepper.is_counting or self.model.is_thinned
+        is_counted = self.stepper.is_counting or self.model.is_counting
         num_events = final[:, 2] if is_counted else final[:, 1] - final[:, 3]
+        is_real = self.model.is_real
         return Outcome(
-            saved[:, :, :num_recorded],
+            _numbers(saved[:, :, :num_recorded], [is_real[i] for i in self.model.recorded]),
             np.ascontiguousarray(saved[:, :, num_recorded:]).view(np.float32),
             final[:, 0],
             final[:, 1],
             np.maximum(num_events, 0),
-            final[:, 4 : 4 + num_species],
+            _numbers(final[:, 4 : 4 + num_species], is_real),
             self._tallies(final[:, 4 + num_species :]),
         )
 
@@ -170,6 +170,15 @@ class Runner:
             result[name] = tally.result(words)
             first += width
         return result
+
+
+def _numbers(words: np.ndarray, is_real: Sequence[bool]) -> np.ndarray:
+    """Counts from 32-bit words: int32, or float64 where some species are real numbers."""
+    if not any(is_real):
+        return words
+    floats = np.ascontiguousarray(words).view(np.float32)
+    missing = np.where(words == -1, np.nan, words)
+    return np.where(np.asarray(is_real), floats, missing).astype(np.float64)
 
 
 def _power_of_two_records(schedule: DosingSchedule) -> DosingSchedule:
@@ -217,6 +226,7 @@ def _runner(request: _Request) -> Runner:
         request.recorded,
         request.dosed,
         request.is_trough_saved,
+        request.stepper.real,
     )
     return Runner(model, request.stepper)
 

@@ -98,6 +98,7 @@ class Stepper(NamedTuple):
         is_counting: whether `step` counts its firings in `num_events`; otherwise every step that
             does not end at a stop is one.
         max_events: candidate events per trajectory.
+        real: species whose counts are real numbers (float32) and not int32.
         service_cost: what serving the stops of a block costs, in steps.
         queue_size: slots of the event queue.
         lanes: number of lanes L.
@@ -109,6 +110,7 @@ class Stepper(NamedTuple):
     options: Any
     is_counting: bool
     max_events: int
+    real: frozenset[str]
     service_cost: float
     queue_size: int
     lanes: int

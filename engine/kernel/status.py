@@ -42,8 +42,8 @@ _MESSAGES = {
         "events trigger each other without end at one time; correct their triggers"
     ),
     Status.INVALID_ASSIGNMENT: (
-        "an event assigned a negative, fractional or too large number to a count; round it with "
-        "floor(...) or correct the assignment"
+        "an event assigned a negative, fractional or too large number to a count, a number that is "
+        "not finite to a variable, or has a negative delay; round with floor(...) or correct it"
     ),
     Status.SOLVER_FAILED: (
         "the ODE solver ran out of steps or left the finite numbers; raise ODE(max_steps=...) or "

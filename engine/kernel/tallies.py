@@ -3,7 +3,7 @@
 Every tally follows one protocol. `start` makes its state; `interval` accounts for a stretch in
 which counts are constant; `jump` for a change of counts (a reaction, a dose, an event's
 assignment); `result` turns it into a number. On piecewise-constant counts they are exact, not
-sampled at the save times.
+sampled at the save times; how closely a moving input is followed, each tally says.
 """
 
 from abc import ABC, abstractmethod
@@ -110,7 +110,7 @@ class TimeIntegral(Tally):
 
     A = int_0^T f(x(t)) dt, exact for functions of counts, and where f is affine in time and the
     inputs (`"drug * R"`); otherwise (`"drug / (K + drug)"`) each stretch between candidates is
-    integrated by two-point Gauss quadrature, which needs events or save times that are close.
+    integrated by two-point Gauss quadrature; there are 64 or more between two stops.
 
     Args:
         expression: f, for example `"IL6 + sIL6R"`.
@@ -139,6 +139,9 @@ class TimeIntegral(Tally):
 @dataclass(frozen=True)
 class Occupation(Tally):
     """The time spent where a condition holds: int_0^T 1[condition] dt.
+
+    Exact for conditions on counts. One on time or an input is looked at twice in every stretch
+    between candidate events, of which there are 64 or more between two stops.
 
     Args:
         expression: the condition, for example `"IL6 > 1000"`.
@@ -194,7 +197,7 @@ class Maximum(_Extremum):
     """The true peak of an expression on [0, T], not the largest saved point.
 
     Exact for functions of counts. Where the expression depends on time or an input it is looked at
-    before and after every change and at every candidate event.
+    before and after every change and at every candidate event, 64 times or more between two stops.
 
     Args:
         expression: for example `"pSTAT5"`.
@@ -225,7 +228,8 @@ class FirstPassage(Tally):
     """The first time at which a condition holds; +inf where it never does.
 
     Exact for conditions on counts. A condition on time or an input is looked at only at changes and
-    candidate events, so its passage may be reported up to one such stretch late.
+    candidate events, so its passage may be reported up to one such stretch late: at most a 64th of
+    the distance between two stops.
 
     Args:
         expression: the condition, for example `"IL6 >= 1000"`.

@@ -33,7 +33,7 @@ def drift(network: ReactionNetwork) -> Drift:
         A function `(t, x, params, inputs) -> dx/dt` with t a scalar time; x and dx/dt of shape
         (S,), molecules and molecules per time, in the order of `state_names(network)`; `params` a
         scalar for every parameter and compartment (see `resolve_parameters`), and for variables
-        that no rate rule changes where they differ from the network's value; `inputs` the value
+        that nothing changes where they differ from the network's value; `inputs` the value
         of every input. The result has the floating type of x. Pure and traceable (jit, vmap, grad).
 
     Example:
@@ -121,8 +121,9 @@ def net_changes(network: ReactionNetwork) -> np.ndarray:
 
 
 def state_names(network: ReactionNetwork) -> tuple[str, ...]:
-    """The axis of the drift: the species, then the variables that a rate rule changes."""
+    """The axis of the drift: the species, then the variables that a rate rule or event changes."""
     targets = {rule.target for rule in network.rate_rules}
+    targets |= {target for event in network.events for target in event.assignments}
     return network.species_names + tuple(v.name for v in network.variables if v.name in targets)
 
 

@@ -204,6 +204,24 @@ class Program:
             result.append(a)
         return result
 
+    def real_propensities(
+        self, values: Mapping[str, Array], real: frozenset[str], xp: Any, dtype: Any
+    ) -> list[Array]:
+        """Propensities where some species are real numbers, 0 where a law is negative.
+
+        Between whole numbers x (x - 1) / 2 is negative below 1, and having less than a reaction
+        takes is no mistake; for the species that are counts the guards stay.
+        """
+        result = []
+        for law, guard in zip(self.laws, self.guards, strict=True):
+            a = xp.maximum(evaluate(law, values, xp, dtype), xp.asarray(0.0, dtype))
+            for name, needed in guard.required:
+                if name not in real:
+                    is_short = (values[name] < needed) & (a > 0)
+                    a = xp.where(is_short, xp.asarray(xp.nan, dtype), a)
+            result.append(a)
+        return result
+
     def upper_bounds(
         self,
         values: Mapping[str, Array],

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from engine.errors import InvalidInput
 from engine.kernel import random
 from engine.kernel.materialise import materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.state import Constants, Lanes, Stepper
 from engine.kernel.tallies import Interval, Jump
+from engine.methods.options import check_limits, refuse_rate_rules
 from engine.network.network import ReactionNetwork
 
 # A reaction below this share of the total is selected on its own, at the end of the block: in a
@@ -31,6 +31,9 @@ RARE = 2.0**-12
 WINDOW = 4.0
 # The shortest look-ahead, as a share of the segment, at which an infinite bound is given up.
 NEAREST = 2.0**-20
+# Stretches without an event are cut so that a tally of a moving input is looked at this often
+# between two stops at least.
+LOOKS = 64
 # Guards the bound against rounding of the interval arithmetic.
 SLACK = 1.0 + 1e-5
 # A number times this, in float32, is the next smaller one.
@@ -72,20 +75,11 @@ class Direct:
     block: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_events", "queue_size", "lanes", "block"):
-            value = getattr(self, name)
-            if value is None and name in ("lanes", "block"):
-                continue
-            if not isinstance(value, int) or not 1 <= value < 2**31:
-                raise InvalidInput(f"Direct({name}={value!r}): give a whole number of at least 1")
+        check_limits(self)
 
     def check(self, network: ReactionNetwork) -> None:
         """Refuse by name what this method cannot do exactly."""
-        if network.rate_rules:
-            raise InvalidInput(
-                f"the rate rule of '{network.rate_rules[0].target}' makes it a continuous "
-                "variable, which the direct method cannot simulate; use engine.ODE()"
-            )
+        refuse_rate_rules(self, network)
 
     def stepper(self, network: ReactionNetwork, num_trajectories: int) -> Stepper:
         """What the lane machine needs to run this method."""
@@ -96,6 +90,7 @@ class Direct:
             None,
             False,
             self.max_events,
+            frozenset(),
             SERVICE_COST,
             self.queue_size,
             lanes,
@@ -169,6 +164,9 @@ def fire(
     result = []
     for species, count in enumerate(counts):
         column = [int(v) for v in changes[:, species]] + [0]
+        if count.dtype != jnp.int32:
+            result.append(count + _total_step(column, passed))
+            continue
         if column[0]:
             count = count + jnp.int32(column[0])
         for j, mask in enumerate(passed):
@@ -187,6 +185,15 @@ def fire(
         return before & (passed[j] == 0)
 
     return tuple(result), fired
+
+
+def _total_step(column: Sequence[int], passed: Sequence[Array]) -> Array:
+    """The change of a species that is a real number."""
+    total = jnp.full(passed[0].shape, column[0], jnp.int32)
+    for j, mask in enumerate(passed):
+        if step := column[j + 1] - column[j]:
+            total = total + mask * jnp.int32(step)
+    return total.astype(jnp.float32)
 
 
 class Candidate(NamedTuple):
@@ -248,6 +255,18 @@ def propose_thinned(
     return Candidate(values, selection._replace(total=total), wait, is_event, ceiling)
 
 
+def _cut(candidate: Candidate, longest: Array) -> Candidate:
+    """A candidate that is no event where it lies beyond a length; from there on it starts again.
+
+    Waiting times have no memory, so the law is the same.
+    """
+    is_near = candidate.wait <= longest
+    is_event = is_near if candidate.is_event is None else candidate.is_event & is_near
+    # NaN stays NaN: the lane stops with a status.
+    wait = jnp.where(candidate.wait > longest, longest, candidate.wait)
+    return candidate._replace(wait=wait, is_event=is_event)
+
+
 def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) -> Lanes:
     """Advance every lane by one candidate event; lanes that wait stay as they are."""
     is_alive = lanes.remaining >= 0
@@ -258,6 +277,8 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
     unit_wait, share, generator = materialise(constants.is_running, (unit_wait, share, generator))
     proposer = propose_thinned if model.is_thinned else propose
     candidate = proposer(model, constants, lanes, unit_wait)
+    if model.is_looking:
+        candidate = _cut(candidate, constants.span * jnp.float32(1 / LOOKS))
     selection = candidate.selection
 
     # Kahan's compensated countdown: NaN and overshoot both end as "reached".
@@ -298,7 +319,7 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
         jnp.where(is_alive, wanted - (lanes.remaining - remaining), lanes.compensation),
         jnp.where(is_alive, jnp.where(is_rare, -lanes.scale, selection.total), lanes.scale),
         lanes.num_steps + is_alive.astype(jnp.int32),
-        lanes.num_events + is_fired.astype(jnp.int32) if model.is_thinned else lanes.num_events,
+        lanes.num_events + is_fired.astype(jnp.int32) if model.is_counting else lanes.num_events,
         tallies,
     )
 
@@ -372,6 +393,6 @@ def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array
         # Where the total has fallen far below the last scale everything was rare: start from here.
         scale=jnp.where(is_rare, scale, lanes.scale),
         num_events=lanes.num_events + is_rare.astype(jnp.int32)
-        if model.is_thinned
+        if model.is_counting
         else lanes.num_events,
     )

@@ -41,14 +41,14 @@ def rates(model: LaneModel, epsilon: float, constants: Constants, lanes: Lanes) 
     """Every propensity, its order, and how long inputs and time leave it as it is."""
     remaining = lanes.remaining
     values = model.values(constants, lanes.counts, remaining)
-    propensities = model.program.propensities(values, jnp, jnp.float32)
+    propensities = model.propensities(values)
     order = [_order(model, law, values) for law in model.program.laws]
     if not model.is_thinned:
         return Rates(propensities, order, jnp.full_like(remaining, jnp.inf))
     now, zero = total_of(propensities), jnp.zeros_like(remaining)
     ceiling = total_of(model.upper_bounds(constants, lanes.counts, remaining, zero))
     last = model.values(constants, lanes.counts, zero)
-    end = total_of(model.program.propensities(last, jnp, jnp.float32))
+    end = total_of(model.propensities(last))
     change = jnp.maximum(ceiling - now, now - end) / jnp.maximum(ceiling, jnp.float32(TINY))
     share = jnp.float32(3 * epsilon) / jnp.maximum(change, jnp.float32(3 * epsilon))
     return Rates(propensities, order, remaining * share)

@@ -18,6 +18,7 @@ from engine.kinetics.drift import (
     state_names,
 )
 from engine.methods import rate_equations
+from engine.methods.lyapunov import MomentSolver, positions
 from engine.network.network import ReactionNetwork
 
 Array = Any
@@ -40,10 +41,11 @@ class LinearNoise:
     smooth in the parameters (likelihoods, gradients).
     Cannot: extinction, bimodality, noise-induced switching or oscillation, small counts, events,
     tallies. The distribution it means is a normal one.
-    Cost per step: a few LU factorisations of all unknowns, the means and the upper triangle of the
-    covariance, Y = S + S (S + 1) / 2 of them: 65 for 10 species, 495 for 30, 1,325 for 50, where
-    one Jacobian has 14 MB and one factorisation takes 1.6e9 operations. That is affordable to
-    about 50 species for a few patients; beyond it sample with a stochastic method.
+    Cost per step: of order S^3 to S^4. The unknowns are the means and the upper triangle of the
+    covariance, Y = S + S (S + 1) / 2 of them (1,325 for 50 species), but the linear systems of an
+    implicit step are solved as a Lyapunov equation of the size of the means (see `lyapunov`), not
+    by an elimination of order S^6. Affordable to about 50 species for a cohort, beyond that for a
+    few patients; a gradient through it is one elimination (Y^3, Y^2 numbers) a stage of a step.
 
     Args:
         rtol: relative tolerance of a step; 1e-8.
@@ -77,6 +79,10 @@ class LinearNoise:
 
     def __post_init__(self) -> None:
         rate_equations.check_tolerances(self)
+
+    def linear_solver(self, network: ReactionNetwork) -> MomentSolver:
+        """Elimination for the means, a Lyapunov equation for the covariances."""
+        return MomentSolver(len(state_names(network)))
 
 
 def integrate(
@@ -123,7 +129,7 @@ def integrate(
     values, is_ok = rate_equations.integrate(
         method, moment_equations, network, ts, params, x0, schedule, num * (num + 1) // 2
     )
-    means, covariances = values[..., :num], values[..., num:][..., _positions(num)]
+    means, covariances = values[..., :num], values[..., num:][..., positions(num)]
     # Rounding and the solver's tolerance leave small negative variances; a rate that is negative
     # leaves large ones.
     variances = np.diagonal(covariances, axis1=2, axis2=3)
@@ -142,14 +148,14 @@ def moment_equations(network: ReactionNetwork) -> Drift:
         the means and behind them the upper triangle of the covariances, row by row.
     """
     num = len(state_names(network))
-    upper, positions = np.triu_indices(num), _positions(num)
+    upper, where = np.triu_indices(num), positions(num)
     mean_drift, changes = drift(network), net_changes(network)
     environment_of, rates_of = environment(network), reaction_rates(network)
 
     def derivative(
         t: Array, y: Array, params: Mapping[str, Array], inputs: Mapping[str, Array]
     ) -> Array:
-        x, covariance = y[:num], y[num:][positions]
+        x, covariance = y[:num], y[num:][where]
 
         def slope(x: Array) -> Array:
             return mean_drift(t, x, params, inputs)
@@ -161,11 +167,3 @@ def moment_equations(network: ReactionNetwork) -> Drift:
         return jnp.concatenate([slope(x), (drawn + drawn.T + noise)[upper]])
 
     return derivative
-
-
-def _positions(num: int) -> np.ndarray:
-    """Where entry (i, j) of a symmetric matrix lies in its upper triangle, (num, num)."""
-    positions = np.zeros((num, num), np.int64)
-    upper = np.triu_indices(num)
-    positions[upper] = np.arange(len(upper[0]))
-    return np.maximum(positions, positions.T)

@@ -43,6 +43,9 @@ class Tolerances(Protocol):
     def max_steps(self) -> int:
         """Largest number of steps between two doses."""
 
+    def linear_solver(self, network: ReactionNetwork) -> Any:
+        """What solves the linear systems of an implicit step."""
+
 
 def check_tolerances(method: Tolerances) -> None:
     """Raise unless every number of a method is positive."""
@@ -57,6 +60,7 @@ class Plan(NamedTuple):
 
     rates: Array  # (N, total)
     initial: Array  # (N, total)
+    gains: Array  # what a unit bolus adds, (N, total)
     times: Array  # (N, D)
     keep: Array  # (N, D, total)
     increments: Array  # (N, D, total)
@@ -106,21 +110,34 @@ def integrate(
     Raises:
         InvalidInput: an input without a schedule, or arrays of the wrong shape.
     """
-    times = _save_times(ts)
+    times = save_times(ts)
     rows = prepare_rows(network, params, x0, schedule, num_extra)
-    count, width = rows.y0.shape
-    inputs = entries(schedule)
     shared = representative(network)
+    values, is_ok = in_chunks(
+        lambda chunk: _solve_chunk(method, system, shared, entries(schedule), times, chunk), rows
+    )
+    return values, is_ok
+
+
+def in_chunks(solve: Callable[[Rows], tuple[Array, ...]], rows: Rows) -> tuple[np.ndarray, ...]:
+    """Solve chunk after chunk in float64; a chunk's rows are padded to a power of two.
+
+    Args:
+        solve: compiled, of the rows of a chunk.
+        rows: all patients.
+
+    Returns:
+        The results of all patients, leading axis N.
+    """
+    count, width = rows.y0.shape
     size = min(_chunk_size(width), 1 << max(count - 1, 0).bit_length())
-    values, is_ok = [], []
+    pieces = []
     with jax.enable_x64(True):
         for start in range(0, count, size):
             pick = np.minimum(np.arange(start, start + size), count - 1)
             chunk = jax.tree.map(lambda a, pick=pick: a[pick], rows)
-            found = _solve_chunk(method, system, shared, inputs, times, chunk)
-            values.append(np.asarray(found[0]))
-            is_ok.append(np.asarray(found[1]))
-    return np.concatenate(values)[:count], np.concatenate(is_ok)[:count]
+            pieces.append([np.asarray(part) for part in solve(chunk)])
+    return tuple(np.concatenate(parts)[:count] for parts in zip(*pieces, strict=True))
 
 
 def _chunk_size(width: int) -> int:
@@ -200,7 +217,7 @@ def solve_patient(
 
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(field),
-            solver_of(method),
+            solver_of(method, network),
             time,
             end,
             None,
@@ -230,13 +247,16 @@ def solve_patient(
     return values, is_ok & jnp.all(jnp.isfinite(values))
 
 
-def solver_of(method: Tolerances) -> diffrax.AbstractSolver:
+def solver_of(method: Tolerances, network: ReactionNetwork) -> diffrax.AbstractSolver:
     """The implicit method of order 5 for possibly stiff equations.
 
     optimistix.Chord and a PI controller took a quarter of the steps that Diffrax's defaults
     (VeryChord, an I controller) took on the stiff IL-2 receptor model, with the same accuracy.
     """
-    return diffrax.Kvaerno5(root_finder=optimistix.Chord(rtol=method.rtol, atol=method.atol))
+    chord: Any = optimistix.Chord(
+        rtol=method.rtol, atol=method.atol, linear_solver=method.linear_solver(network)
+    )
+    return diffrax.Kvaerno5(root_finder=chord)
 
 
 def controller_of(method: Tolerances, stops: Array) -> diffrax.AbstractStepSizeController:
@@ -268,7 +288,8 @@ def check_inputs(network: ReactionNetwork, schedule: Any) -> None:
             )
 
 
-def _save_times(ts: np.ndarray) -> np.ndarray:
+def save_times(ts: np.ndarray) -> np.ndarray:
+    """Increasing save times as float64, the first not before 0."""
     times = np.asarray(ts, np.float64)
     if times.ndim != 1 or not len(times) or times[0] < 0 or np.any(np.diff(times) <= 0):
         raise InvalidInput("ts must be increasing save times, the first >= 0")
@@ -344,7 +365,8 @@ def _plan(network: ReactionNetwork, schedule: Any, count: int) -> Plan:
     if schedule is None:
         empty = np.zeros((count, 1, 0))
         no_state = np.zeros((count, 1, len(names)))
-        return Plan(empty[:, 0], empty[:, 0], np.zeros((count, 1)), empty, empty, no_state)
+        none = empty[:, 0]
+        return Plan(none, none, none, np.zeros((count, 1)), empty, empty, no_state)
     sizes = [end - start for _, start, end in entries(schedule)]
     owners = np.repeat(np.arange(len(sizes)), sizes)
     boluses = np.asarray(schedule.species_increments, np.float64)
@@ -354,6 +376,7 @@ def _plan(network: ReactionNetwork, schedule: Any, count: int) -> Plan:
     arrays = (
         np.asarray(schedule.rates, np.float64).T,
         np.asarray(schedule.initial, np.float64).T,
+        np.asarray(schedule.gains, np.float64).T,
         _with_null_dose(schedule.times, 0.0),
         _with_null_dose(np.asarray(schedule.keep)[..., owners], 1.0),
         _with_null_dose(schedule.increments, 0.0),

@@ -7,7 +7,7 @@ cannot do rate rules. Fastest when populations are large and the direct method t
 steps; where leaping does not pay it takes exact steps by itself.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,9 +20,10 @@ from engine.kernel.materialise import materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.poisson import poisson
 from engine.kernel.state import Constants, Lanes, Stepper
-from engine.kernel.tallies import Interval, Jump
+from engine.methods.advancing import Change, counted_down, held_for_events, nothing_rare, tallied
 from engine.methods.direct import default_lanes, fire
 from engine.methods.leap_length import TINY, UNLIMITED, critical, leap_length, rates, total_of
+from engine.methods.options import check_limits, refuse_rate_rules
 from engine.network.network import ReactionNetwork
 
 # A leap that would hold fewer events than this is not worth its cost: an exact step is taken.
@@ -81,32 +82,22 @@ class TauLeaping:
             raise InvalidInput(
                 f"TauLeaping(epsilon={self.epsilon!r}): give a number between 0 and 1, such as 0.03"
             )
-        for name in ("max_events", "queue_size", "lanes", "block"):
-            value = getattr(self, name)
-            if value is None and name in ("lanes", "block"):
-                continue
-            if not isinstance(value, int) or not 1 <= value < 2**31:
-                raise InvalidInput(
-                    f"TauLeaping({name}={value!r}): give a whole number of at least 1"
-                )
+        check_limits(self)
 
     def check(self, network: ReactionNetwork) -> None:
         """Refuse by name what this method cannot do."""
-        if network.rate_rules:
-            raise InvalidInput(
-                f"the rate rule of '{network.rate_rules[0].target}' makes it a continuous "
-                "variable, which tau-leaping cannot simulate; use engine.ODE()"
-            )
+        refuse_rate_rules(self, network)
 
     def stepper(self, network: ReactionNetwork, num_trajectories: int) -> Stepper:
         """What the lane machine needs to run this method."""
         lanes = self.lanes or default_lanes(network, num_trajectories)
         return Stepper(
             step,
-            resolve,
+            nothing_rare,
             float(self.epsilon),
             True,
             self.max_events,
+            frozenset(),
             SERVICE_COST,
             self.queue_size,
             lanes,
@@ -152,21 +143,22 @@ def plan(
     zero, alone, running = jnp.float32(0), [], jnp.zeros_like(total)
     for a, one in zip(found.propensities, is_critical, strict=True):
         is_alone = ~is_leap if one is None else ~is_leap | one
-        running = running + jnp.where(is_alone, a, zero)
+        running = running + jnp.where(is_alone & (a > 0), a, zero)
         alone.append(running)
     wait = unit_wait / jnp.maximum(running, jnp.float32(TINY))
     limit = jnp.minimum(jnp.where(is_leap, longest, jnp.float32(jnp.inf)), found.reach)
-    is_reached = ~(jnp.minimum(wait, limit) < lanes.remaining)
+    # A propensity that is no number ends the lane at once, with a status.
+    is_reached = ~(jnp.minimum(wait, limit) < lanes.remaining) | ~(total < jnp.inf)
     length = jnp.where(is_reached, lanes.remaining, jnp.minimum(wait, limit))
     length = jnp.maximum(length, zero)
-    is_single = ~is_reached & (wait <= limit) & (running < jnp.inf)
+    is_single = ~is_reached & (wait <= limit)
     last = running * jnp.float32(1 - 2**-24)
     target = jnp.where(is_single, jnp.minimum(share * running, last), jnp.float32(jnp.inf))
     leap_time = jnp.where(is_leap, length, zero)
     average = found.propensities
     if model.is_thinned:
         values = model.averages(constants, lanes.counts, lanes.remaining, length)
-        average = model.program.propensities(values, jnp, jnp.float32)
+        average = model.propensities(values)
     means = [
         a * leap_time if one is None else jnp.where(one, zero, a * leap_time)
         for a, one in zip(average, is_critical, strict=True)
@@ -198,22 +190,21 @@ def step(model: LaneModel, epsilon: float, constants: Constants, lanes: Lanes) -
 
     is_taken = is_alive & ~is_rejected
     elapsed = jnp.where(is_taken, chosen.length, jnp.float32(0))
-    remaining, compensation = _clock(lanes, elapsed, chosen.is_reached)
+    remaining, compensation = counted_down(lanes, elapsed, chosen.is_reached)
     is_single = target < jnp.inf
-    tallies = _tally(model, constants, lanes, elapsed, drifted, counts, firings, fired, is_taken)
-    if model.events:
-        after = model.values(constants, counts, jnp.maximum(remaining, jnp.float32(0)))
-        changed = model.events.watched_changed(after, constants.truths)
-        if changed is not None:
-            # A held lane keeps its time as a negative number, which must not be zero.
-            held = -jnp.maximum(remaining, jnp.float32(1e-37))
-            is_held = is_taken & changed & ~chosen.is_reached
-            remaining = jnp.where(is_held, held, remaining)
+
+    def number(name: str) -> Array:
+        j = model.network.reaction_names.index(name)
+        return fired(name).astype(jnp.int32) + firings[j]
+
+    change = Change(elapsed, drifted, counts, number, is_taken)
+    tallies = tallied(model, constants, lanes, change)
+    remaining = held_for_events(model, constants, counts, remaining, is_taken)
     limit = jnp.where(is_rejected, jnp.float32(0.5) * chosen.length, jnp.float32(UNLIMITED))
     limit = jnp.where(total < jnp.inf, limit, jnp.float32(jnp.nan))
-    number = is_single.astype(jnp.int32)
+    num_fired = is_single.astype(jnp.int32)
     for count in firings:
-        number = number + jnp.where(is_rejected, jnp.int32(0), count)
+        num_fired = num_fired + jnp.where(is_rejected, jnp.int32(0), count)
     return Lanes(
         counts,
         generator,
@@ -221,19 +212,9 @@ def step(model: LaneModel, epsilon: float, constants: Constants, lanes: Lanes) -
         jnp.where(is_taken, compensation, lanes.compensation),
         jnp.where(is_alive, limit, lanes.scale),
         lanes.num_steps + is_alive.astype(jnp.int32),
-        lanes.num_events + number,
+        lanes.num_events + num_fired,
         tallies,
     )
-
-
-def _clock(lanes: Lanes, elapsed: Array, is_reached: Array) -> tuple[Array, Array]:
-    """Kahan's compensated countdown, -inf at the stop; and the new compensation."""
-    wanted = elapsed + lanes.compensation
-    remaining = lanes.remaining - wanted
-    compensation = wanted - (lanes.remaining - remaining)
-    # Rounding may spend the last of the time; then the stop is reached too.
-    is_over = is_reached | ~(remaining > 0)
-    return jnp.where(is_over, jnp.float32(-jnp.inf), remaining), compensation
 
 
 def _firings(
@@ -271,45 +252,3 @@ def _is_any_negative(counts: Sequence[Array]) -> Array:
     for count in counts[1:]:
         is_negative = is_negative | (count < 0)
     return is_negative
-
-
-def _tally(
-    model: LaneModel,
-    constants: Constants,
-    lanes: Lanes,
-    elapsed: Array,
-    drifted: tuple[Array, ...],
-    counts: tuple[Array, ...],
-    firings: Sequence[Array],
-    fired: Callable[[str], Array],
-    is_taken: Array,
-) -> tuple[tuple[Array, ...], ...]:
-    """Every tally after the step; within a leap the counts are taken to move linearly."""
-    if not model.tallies:
-        return ()
-    time_left = jnp.maximum(lanes.remaining - elapsed, jnp.float32(0))
-
-    def at(fraction: float) -> dict[str, Array]:
-        between = tuple(
-            a.astype(jnp.float32) + jnp.float32(fraction) * (b - a).astype(jnp.float32)
-            for a, b in zip(lanes.counts, drifted, strict=True)
-        )
-        return model.values(constants, between, lanes.remaining - jnp.float32(fraction) * elapsed)
-
-    def number(name: str) -> Array:
-        j = model.network.reaction_names.index(name)
-        return fired(name).astype(jnp.int32) + firings[j]
-
-    stretch = Interval(elapsed, at, lambda: at(0.5), True, False)
-    after = model.values(constants, counts, time_left)
-    jump = Jump(after, constants.stop - time_left, number, is_taken)
-    states = []
-    for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
-        passed = tally.interval(state, stretch, model.observe(index))
-        states.append(tuple(jnp.where(is_taken, a, b) for a, b in zip(passed, state, strict=True)))
-    return model.jump_tallies(tuple(states), jump)
-
-
-def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array) -> Lanes:
-    """Nothing is left to the end of a block: no lane is ever marked."""
-    return lanes

@@ -74,8 +74,8 @@ class HillActivation:
 
     def expression(self, reactants: Mapping[str, int]) -> Expression:
         """The propensity as an expression of counts."""
-        x, k = _hill_terms(self.regulator, self.k_half, self.coefficient)
-        return call("div", call("mul", parse(self.v_max), x), call("add", k, x))
+        ratio = _hill_ratio(self.regulator, self.k_half, self.coefficient)
+        return call("div", call("mul", parse(self.v_max), ratio), call("add", Number(1.0), ratio))
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class HillInhibition:
 
     def expression(self, reactants: Mapping[str, int]) -> Expression:
         """The propensity as an expression of counts."""
-        x, k = _hill_terms(self.regulator, self.k_half, self.coefficient)
-        return call("div", call("mul", parse(self.v_max), k), call("add", k, x))
+        ratio = _hill_ratio(self.regulator, self.k_half, self.coefficient)
+        return call("div", parse(self.v_max), call("add", Number(1.0), ratio))
 
 
 @dataclass(frozen=True)
@@ -136,11 +136,11 @@ def macroscopic(law: "RateLaw", reactants: Mapping[str, int]) -> Expression:
 RateLaw = MassAction | MichaelisMenten | HillActivation | HillInhibition | Formula
 
 
-def _hill_terms(
+def _hill_ratio(
     regulator: str, k_half: str | float | Expression, coefficient: str | float | Expression
-) -> tuple[Expression, Expression]:
-    n = parse(coefficient)
-    return call("pow", Symbol(regulator), n), call("pow", parse(k_half), n)
+) -> Expression:
+    """(x / K)^n: K^n alone would leave float32 at K = 1e5, n = 8."""
+    return call("pow", call("div", Symbol(regulator), parse(k_half)), parse(coefficient))
 
 
 def _only(reactants: Mapping[str, int], law: str, argument: str) -> str:

@@ -422,6 +422,23 @@ def test_assignments_that_are_no_counts() -> None:
         run(model, [0.5, 2.0], values.size, params=params)
 
 
+def test_delays_and_variables_that_are_no_numbers() -> None:
+    """A negative or undefined delay, and a variable set to NaN, end the lane with a status."""
+    for delay, value, status in (
+        ("0.5", "2", Status.COMPLETE),
+        ("v - 2", "2", Status.INVALID_ASSIGNMENT),
+        ("log(v - 2)", "2", Status.INVALID_ASSIGNMENT),
+        ("0.5", "log(v - 2)", Status.INVALID_ASSIGNMENT),
+    ):
+        model = network(
+            {"X": 0},
+            [("0 -> X", 1.0)],
+            variables={"v": 1.0},
+            events=[Event("late", "time >= 1", {"v": value}, delay=delay)],
+        )
+        assert run(model, [3.0], 1, is_failure_raised=False).status[0] == status
+
+
 def test_assignments_round_what_floating_point_left() -> None:
     """0.1 * 30 is not 3 in float32; whole numbers of parameters still are."""
     events = [Event("a", "time >= 1", {"Y": "share * 30", "X": "floor(7.9)"})]

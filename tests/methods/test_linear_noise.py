@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import lineax
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from engine.dosing.schedule import compile_schedule
 from engine.errors import InvalidInput
 from engine.methods import linear_noise, rate_equations
 from engine.methods.linear_noise import LinearNoise, integrate, moment_equations
+from engine.methods.lyapunov import MomentSolver, positions
 from tests import exact
 from tests.simulation import network, run
 
@@ -301,3 +303,29 @@ def test_what_it_cannot_do_is_refused_by_name():
         LinearNoise(rtol=-1.0)
     _, schedule = compile_schedule(BIRTH_DEATH, {}, None, 3)
     assert linear_noise.integrate(LinearNoise(), BIRTH_DEATH, TS, {}, np.zeros((3, 1)), schedule)
+
+
+# The linear systems of a step.
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("stiffness", [1.0, 1e3, 1e6])
+def test_the_lyapunov_solver_agrees_with_elimination(sign, stiffness):
+    num, random = 6, np.random.default_rng(0)
+    size = num * (num + 1) // 2
+    jacobian = random.normal(size=(num, num)) - 4 * np.eye(num)
+    jacobian[0] *= stiffness
+    coupling, right = random.normal(size=(size, num)), random.normal(size=num + size)
+
+    def step(u: jax.Array) -> jax.Array:
+        x, covariance = u[:num], u[num:][positions(num)]
+        drawn = jnp.asarray(jacobian) @ covariance
+        change = (drawn + drawn.T)[np.triu_indices(num)] + jnp.asarray(coupling) @ x
+        return sign * (u - 0.3 * jnp.concatenate([jnp.asarray(jacobian) @ x, change]))
+
+    with jax.enable_x64(True):
+        shape = jax.ShapeDtypeStruct((num + size,), jnp.float64)
+        operator = lineax.FunctionLinearOperator(step, shape)
+        found = lineax.linear_solve(operator, jnp.asarray(right), MomentSolver(num)).value
+        truth = np.linalg.solve(np.asarray(operator.as_matrix()), right)
+    np.testing.assert_allclose(found, truth, rtol=1e-9, atol=1e-9 * np.abs(truth).max())

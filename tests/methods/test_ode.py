@@ -13,7 +13,7 @@ from engine.errors import InvalidInput
 from engine.kinetics.drift import drift, resolve_parameters, state_names
 from engine.methods import rate_equations
 from engine.methods.ode import ODE, integrate
-from engine.network.events import Event, RateRule
+from engine.network.events import RateRule
 from engine.network.network import ReactionNetwork
 from engine.network.quantities import Parameter, Species, Variable
 from engine.network.rate_laws import Formula, MassAction, MichaelisMenten
@@ -207,13 +207,6 @@ def test_the_users_precision_is_left_alone():
 def test_too_few_steps_are_reported():
     _, is_ok = integrate(ODE(max_steps=2), BIRTH_DEATH, TS, {}, np.zeros((2, 1)))
     assert is_ok.tolist() == [False, False]
-
-
-def test_events_are_refused_by_name():
-    event = Event("rescue", "X > 10", assignments={"X": "0"})
-    network = ReactionNetwork({"X": 1}, [Reaction("X -> 0", MassAction(1.0))], events=[event])
-    with pytest.raises(InvalidInput, match="rescue"):
-        integrate(ODE(), network, TS, {}, np.ones((1, 1)))
 
 
 def test_bad_arguments_are_refused():
