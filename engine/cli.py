@@ -32,6 +32,10 @@ class Method(StrEnum):
     """Algorithms of `engine simulate`."""
 
     direct = "direct"
+    tau_leaping = "tau-leaping"
+    hybrid = "hybrid"
+    langevin = "langevin"
+    linear_noise = "linear-noise"
     ode = "ode"
 
 
@@ -39,7 +43,8 @@ class Method(StrEnum):
 def simulate(
     model: Annotated[str, typer.Argument(help="an SBML file, or a model of the library")],
     until: Annotated[float, typer.Option(help="horizon, in the model's time unit")],
-    method: Annotated[Method, typer.Option(help="direct (exact) or ode")] = Method.direct,
+    method: Annotated[Method, typer.Option(help="direct is exact")] = Method.direct,
+    dt: Annotated[float | None, typer.Option(help="time step of --method langevin")] = None,
     points: Annotated[int, typer.Option(help="save times, from 0 to the horizon")] = 51,
     patients: Annotated[int, typer.Option(help="number of patients")] = 1000,
     seed: Annotated[int, typer.Option(help="of all random numbers")] = 0,
@@ -73,7 +78,7 @@ def simulate(
     with _progress("trajectories") as report:
         ensemble = engine.simulate(
             network,
-            engine.ODE() if method is Method.ode else engine.Direct(),
+            _method(method, dt),
             np.linspace(0.0, until, points),
             key=jax.random.key(seed),
             num_patients=patients,
@@ -266,6 +271,26 @@ def _progress_lines(what: str) -> Any:
     return report
 
 
+def _method(method: Method, dt: float | None) -> Any:
+    """The method's object, with its step where it has one."""
+    import engine
+
+    if method is Method.langevin:
+        if dt is None:
+            raise InvalidInput("--method langevin: give its time step, --dt")
+        return engine.Langevin(dt)
+    if dt is not None:
+        raise InvalidInput(f"--dt {dt:g}: only --method langevin has a time step")
+    plain = {
+        Method.direct: engine.Direct,
+        Method.tau_leaping: engine.TauLeaping,
+        Method.hybrid: engine.Hybrid,
+        Method.linear_noise: engine.LinearNoise,
+        Method.ode: engine.ODE,
+    }
+    return plain[method]()
+
+
 def _show_final(ensemble: Any, until: float) -> None:
     from rich.table import Table
 
@@ -282,7 +307,10 @@ def _show_final(ensemble: Any, until: float) -> None:
             numbers = (column.mean(), column.std(), column.min(), column.max())
             table.add_row(name, *(f"{number:.6g}" for number in numbers))
     more = len(ensemble.species) - _SHOWN_SPECIES
-    table.caption = f"and {more} more species" if more > 0 else None
+    notes = [f"and {more} more species"] if more > 0 else []
+    if ensemble.continuous:
+        notes.append("integrated: " + ", ".join(ensemble.continuous))
+    table.caption = "; ".join(notes) or None
     _console().print(table)
 
 

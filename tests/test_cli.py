@@ -78,6 +78,19 @@ def test_simulate_by_rate_equations(model, capsys):
     assert "20" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("method", ["tau-leaping", "hybrid", "langevin", "linear-noise"])
+def test_simulate_by_every_method(method, model, tmp_path, capsys):
+    out = tmp_path / "run.zarr"
+    more = ["--dt", "0.05"] if method == "langevin" else []
+    arguments = ["simulate", model, "--until", "20", "--method", method, "--patients", "50"]
+    assert cli.run([*arguments, *more, "--set", "birth=2000", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert ("integrated: X" in shown) == (method in ("hybrid", "langevin"))
+    with xarray.open_zarr(out) as data:
+        mean = float(data["counts"].isel(time=-1).mean())
+    assert mean == pytest.approx(4000.0, abs=5 * (4000.0 / 50) ** 0.5 + 40)
+
+
 def test_models(capsys):
     assert cli.run(["models"]) == 0
     assert "il2_receptor" in capsys.readouterr().out
@@ -137,6 +150,8 @@ BAD = {
     "negative horizon": (["simulate", "MODEL", "--until", "-5"], "--until -5"),
     "seed": (["simulate", "MODEL", "--seed", "-5"], "--seed -5"),
     "method": (["simulate", "MODEL", "--method", "exact"], "'exact'"),
+    "no step": (["simulate", "MODEL", "--method", "langevin"], "give its time step, --dt"),
+    "a step": (["simulate", "MODEL", "--dt", "0.1"], "only --method langevin has a time step"),
     "option": (["simulate", "MODEL", "--pateints", "3"], "--pateints"),
     "copies": (["simulate", "il2_receptor", "--copies-per-unit", "3"], "--copies-per-unit"),
     "command": (["simulte"], "simulte"),
