@@ -378,7 +378,7 @@ def test_event_off_the_save_grid(with_events: engine.Ensemble) -> None:
 
 # Approximate methods: within 2% of the published means and standard deviations, at every time.
 
-APPROXIMATE = {"tau_leaping": engine.TauLeaping()}
+APPROXIMATE = {"tau_leaping": engine.TauLeaping(), "hybrid": engine.Hybrid(is_noisy=True)}
 QUICK = ("00005", "00020", "00031", "00037")
 RATIO = 0.02
 

@@ -20,7 +20,7 @@ from engine.kernel.materialise import materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.state import Constants, Lanes, Stepper
 from engine.kernel.tallies import Interval, Jump
-from engine.methods.options import check_limits, refuse_rate_rules
+from engine.methods.options import check_limits, refuse_rate_rules, stepper_of
 from engine.network.network import ReactionNetwork
 
 # A reaction below this share of the total is selected on its own, at the end of the block: in a
@@ -83,36 +83,20 @@ class Direct:
 
     def stepper(self, network: ReactionNetwork, num_trajectories: int) -> Stepper:
         """What the lane machine needs to run this method."""
-        lanes = self.lanes or default_lanes(network, num_trajectories)
-        return Stepper(
-            step,
-            resolve,
-            None,
-            False,
-            self.max_events,
-            frozenset(),
-            SERVICE_COST,
-            self.queue_size,
-            lanes,
-            self.block,
+        return stepper_of(
+            self,
+            network,
+            num_trajectories,
+            step=step,
+            resolve=resolve,
+            options=None,
+            is_counting=False,
+            service_cost=SERVICE_COST,
         )
 
 
 # What serving the stops of a block costs, in steps: measured for 9 to 15 species.
 SERVICE_COST = 25.0
-# Bytes that the lanes of a block may take together: two thirds of a first-level cache of 48 KiB.
-# With twice as many lanes jakstat ran at 104 in place of 118 million events/s, vilar at 160 in
-# place of 205; with half as many birth_death ran at 190 in place of 205.
-LANES_BYTES = 2**15
-FEWEST_LANES, MOST_LANES = 32, 256
-
-
-def default_lanes(network: ReactionNetwork, num_trajectories: int) -> int:
-    """How many lanes fit into the first-level cache, and leave each some trajectories to run."""
-    # Per lane: counts, coefficients and cumulative propensities, and some ten words of its own.
-    words = len(network.species) + 2 * len(network.reactions) + 10
-    fitting = min(LANES_BYTES // (4 * words), num_trajectories // 8, MOST_LANES)
-    return max(FEWEST_LANES, 1 << (max(fitting, 1).bit_length() - 1))
 
 
 class Selection(NamedTuple):

@@ -23,9 +23,9 @@ from engine.kernel.model import LaneModel
 from engine.kernel.poisson import normal
 from engine.kernel.state import Constants, Lanes, Stepper
 from engine.methods.advancing import Change, counted_down, held_for_events, nothing_rare, tallied
-from engine.methods.direct import BELOW_ONE, default_lanes, fire
+from engine.methods.direct import BELOW_ONE, fire
 from engine.methods.leap_length import TINY, leap_length, rates, total_of
-from engine.methods.options import check_limits, refuse_rate_rules
+from engine.methods.options import check_limits, refuse_rate_rules, stepper_of
 from engine.network.network import ReactionNetwork
 
 # What serving the stops of a block costs, in steps.
@@ -103,17 +103,16 @@ class Hybrid:
 
     def stepper(self, network: ReactionNetwork, num_trajectories: int) -> Stepper:
         """What the lane machine needs to run this method, its species being chosen."""
-        return Stepper(
-            step,
-            nothing_rare,
-            Options(float(self.epsilon), self.is_noisy),
-            True,
-            self.max_events,
-            frozenset(self.continuous or ()),
-            SERVICE_COST,
-            self.queue_size,
-            self.lanes or default_lanes(network, num_trajectories),
-            self.block,
+        return stepper_of(
+            self,
+            network,
+            num_trajectories,
+            step=step,
+            resolve=nothing_rare,
+            options=Options(float(self.epsilon), self.is_noisy),
+            is_counting=True,
+            service_cost=SERVICE_COST,
+            real=frozenset(self.continuous or ()),
         )
 
 

@@ -22,8 +22,7 @@ from engine.kernel.model import LaneModel
 from engine.kernel.poisson import normal
 from engine.kernel.state import Constants, Lanes, Stepper
 from engine.methods.advancing import Change, counted_down, held_for_events, nothing_rare, tallied
-from engine.methods.direct import default_lanes
-from engine.methods.options import check_limits, refuse_rate_rules
+from engine.methods.options import check_limits, refuse_rate_rules, stepper_of
 from engine.network.network import ReactionNetwork
 
 # What serving the stops of a block costs, in steps.
@@ -77,17 +76,16 @@ class Langevin:
 
     def stepper(self, network: ReactionNetwork, num_trajectories: int) -> Stepper:
         """What the lane machine needs to run this method."""
-        return Stepper(
-            step,
-            nothing_rare,
-            float(self.dt),
-            True,
-            self.max_events,
-            frozenset(network.species_names),
-            SERVICE_COST,
-            self.queue_size,
-            self.lanes or default_lanes(network, num_trajectories),
-            self.block,
+        return stepper_of(
+            self,
+            network,
+            num_trajectories,
+            step=step,
+            resolve=nothing_rare,
+            options=float(self.dt),
+            is_counting=True,
+            service_cost=SERVICE_COST,
+            real=frozenset(network.species_names),
         )
 
 

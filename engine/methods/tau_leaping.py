@@ -21,9 +21,9 @@ from engine.kernel.model import LaneModel
 from engine.kernel.poisson import poisson
 from engine.kernel.state import Constants, Lanes, Stepper
 from engine.methods.advancing import Change, counted_down, held_for_events, nothing_rare, tallied
-from engine.methods.direct import default_lanes, fire
+from engine.methods.direct import BELOW_ONE, fire
 from engine.methods.leap_length import TINY, UNLIMITED, critical, leap_length, rates, total_of
-from engine.methods.options import check_limits, refuse_rate_rules
+from engine.methods.options import check_limits, refuse_rate_rules, stepper_of
 from engine.network.network import ReactionNetwork
 
 # A leap that would hold fewer events than this is not worth its cost: an exact step is taken.
@@ -90,18 +90,15 @@ class TauLeaping:
 
     def stepper(self, network: ReactionNetwork, num_trajectories: int) -> Stepper:
         """What the lane machine needs to run this method."""
-        lanes = self.lanes or default_lanes(network, num_trajectories)
-        return Stepper(
-            step,
-            nothing_rare,
-            float(self.epsilon),
-            True,
-            self.max_events,
-            frozenset(),
-            SERVICE_COST,
-            self.queue_size,
-            lanes,
-            self.block,
+        return stepper_of(
+            self,
+            network,
+            num_trajectories,
+            step=step,
+            resolve=nothing_rare,
+            options=float(self.epsilon),
+            is_counting=True,
+            service_cost=SERVICE_COST,
         )
 
 
@@ -152,7 +149,7 @@ def plan(
     length = jnp.where(is_reached, lanes.remaining, jnp.minimum(wait, limit))
     length = jnp.maximum(length, zero)
     is_single = ~is_reached & (wait <= limit)
-    last = running * jnp.float32(1 - 2**-24)
+    last = running * BELOW_ONE
     target = jnp.where(is_single, jnp.minimum(share * running, last), jnp.float32(jnp.inf))
     leap_time = jnp.where(is_leap, length, zero)
     average = found.propensities
