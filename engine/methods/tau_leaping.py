@@ -131,7 +131,8 @@ def plan(
     share: Array,
 ) -> tuple[Step, Array]:
     """Decide between a leap and an exact step; also returns the total propensity."""
-    found = rates(model, epsilon, constants, lanes)
+    # Without this every species' bound on the leap computes all propensities again.
+    found = materialise(constants.is_running, rates(model, epsilon, constants, lanes))
     is_critical = critical(model, lanes.counts, found.propensities)
     longest = leap_length(model, epsilon, lanes.counts, found, is_critical)
     longest = jnp.minimum(longest, lanes.scale)
