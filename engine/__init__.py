@@ -1,5 +1,6 @@
 """Exact stochastic simulation of cytokine signalling in virtual patients."""
 
+from engine import models as models
 from engine.configure import configure_cpu as configure_cpu
 from engine.dosing.dose import Dose as Dose
 from engine.dosing.event_table import read_event_table as read_event_table

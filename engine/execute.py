@@ -9,6 +9,7 @@ from engine.cohort import Cohort
 from engine.dosing.schedule import concentration
 from engine.ensemble import Ensemble
 from engine.errors import InvalidInput
+from engine.kernel import driver as drivers
 from engine.kernel.runner import Chunk, Outcome, Runner, runner
 from engine.kernel.status import Status
 from engine.kernel.tallies import FiringCount, FirstPassage, Tally
@@ -30,8 +31,7 @@ Task = Callable[[], Ensemble]
 LaneMethod = Direct | TauLeaping | Langevin | Hybrid
 
 # A chunk is padded to a power of two of rows, so that few sizes are ever compiled.
-SMALLEST_CHUNK, LARGEST_CHUNK = 128, 32768
-CHUNK_BYTES = 2**26
+SMALLEST_CHUNK = 128
 # Fewer rows are not worth a second core.
 MIN_ROWS_PER_TASK = 8
 
@@ -137,8 +137,10 @@ def _chunks(cohort: Cohort, num_recorded: int, num_workers: int) -> tuple[int, i
     """Rows that a chunk is padded to, and the number of chunks: the same work for all cores."""
     width = num_recorded + len(cohort.network.variables) + len(cohort.schedule.layout.names)
     row_bytes = 4 * (len(cohort.ts) * width + cohort.schedule.increments[0].size)
-    largest = LARGEST_CHUNK
-    while largest > SMALLEST_CHUNK and largest * row_bytes > CHUNK_BYTES:
+    driver = drivers.current()
+    num_workers = min(num_workers, driver.most_workers or num_workers)
+    largest = driver.largest_chunk
+    while largest > SMALLEST_CHUNK and largest * row_bytes > driver.chunk_bytes:
         largest //= 2
     rounds = -(-cohort.num_rows // (largest * num_workers))
     num_tasks = min(rounds * num_workers, -(-cohort.num_rows // MIN_ROWS_PER_TASK))

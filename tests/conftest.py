@@ -1,10 +1,13 @@
 """Fixtures that every test may ask for, and the strictest promotion rules for all of them."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
+
+from engine.kernel import driver as drivers
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -19,3 +22,28 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the published suites are not at {folder}; set ENGINE_SHARED")
     return folder
+
+
+# The same tests on every driver: XLA's loop, the GPU's kernel interpreted, and on a GPU for real.
+ON_A_GPU = pytest.param("pallas", marks=pytest.mark.gpu)
+
+
+@pytest.fixture(scope="module", params=["xla", "interpreted", ON_A_GPU])
+def driver(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What runs the lanes while this fixture is in use."""
+    yield from _driven(request.param)
+
+
+@pytest.fixture(
+    scope="module", params=["xla", pytest.param("interpreted", marks=pytest.mark.full), ON_A_GPU]
+)
+def quick_driver(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The same for models that take minutes to interpret."""
+    yield from _driven(request.param)
+
+
+def _driven(name: str) -> Iterator[str]:
+    if name == "pallas" and not drivers.is_nvidia(jax.default_backend()):
+        pytest.skip("JAX sees no NVIDIA GPU")
+    with drivers.using(drivers.DRIVERS[name]):
+        yield name

@@ -119,6 +119,9 @@ CASES: dict[str, Callable[[float], Truth]] = {
     "00038": batch(1.0, 10, 0.4),
 }
 
+# Where more than one method or driver is tested by default.
+QUICK = ("00005", "00020", "00031", "00037")
+
 
 @dataclass(frozen=True)
 class Published:
@@ -173,6 +176,18 @@ def check_case(shared: Path, case: str, num: int) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_case(shared: Path, case: str) -> None:
+    check_case(shared, case, NUM.get(case, 10_000))
+
+
+KERNEL = [*(("interpreted", c) for c in QUICK), *(("pallas", c) for c in CASES)]
+
+
+@pytest.mark.parametrize(
+    "driver, case",
+    [pytest.param(d, c, marks=pytest.mark.gpu if d == "pallas" else ()) for d, c in KERNEL],
+    indirect=["driver"],
+)
+def test_case_in_the_kernel(shared: Path, driver: str, case: str) -> None:
     check_case(shared, case, NUM.get(case, 10_000))
 
 
@@ -270,7 +285,7 @@ def own_truths(scale: float) -> dict[str, tuple[Array, Array]]:
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> engine.Ensemble:
+def own(driver: str, tmp_path_factory: pytest.TempPathFactory) -> engine.Ensemble:
     model = sbml.read(tmp_path_factory.mktemp("own"), own_document())
     alpha = np.where(np.arange(NUM_OWN) < NUM_LARGE, 1000.0, 0.0)
     return run(model, OWN_TS, NUM_OWN, seed=11, params={"Alpha23": alpha})
@@ -312,7 +327,7 @@ def test_every_level_reads_the_same(tmp_path: Path, version: tuple[int, int]) ->
 
 
 @pytest.fixture(scope="module")
-def with_events(tmp_path_factory: pytest.TempPathFactory) -> engine.Ensemble:
+def with_events(driver: str, tmp_path_factory: pytest.TempPathFactory) -> engine.Ensemble:
     text = sbml.document(
         species=sbml.species("P", amounts=True, initialAmount=100)
         + sbml.species("P2", amounts=True)
@@ -379,7 +394,6 @@ def test_event_off_the_save_grid(with_events: engine.Ensemble) -> None:
 # Approximate methods: within 2% of the published means and standard deviations, at every time.
 
 APPROXIMATE = {"tau_leaping": engine.TauLeaping(), "hybrid": engine.Hybrid(is_noisy=True)}
-QUICK = ("00005", "00020", "00031", "00037")
 RATIO = 0.02
 
 

@@ -1,4 +1,4 @@
-"""The lane machine: runs any number of patients on a fixed number of lanes (XLA driver).
+"""The lane machine: runs any number of patients on a fixed number of lanes.
 
 `vmap` of a `while_loop` makes every patient wait for the slowest. Here a lane that reaches a stop
 (a save time, a dose, an event) waits only for the end of its block of steps, where `boundary`
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from engine.kernel import clock, random
+from engine.kernel import clock, driver, random
 from engine.kernel.boundary import serve
 from engine.kernel.levels import Levels
 from engine.kernel.model import LaneModel
@@ -44,12 +44,7 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
             machine = _paced(stepper, serve(model, stepper, patients, machine))
             constants = machine.constants
             steps = _block_length(stepper, machine)
-            lanes = lax.fori_loop(
-                0,
-                steps,
-                lambda _, lanes: stepper.step(model, stepper.options, constants, lanes),
-                machine.lanes,
-            )
+            lanes = driver.advance(stepper, model, constants, machine.lanes, steps)
             return machine._replace(lanes=lanes, block=steps)
 
         return lax.while_loop(is_running, block, machine).results
@@ -57,7 +52,7 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
     return jax.jit(run)
 
 
-SHORTEST_BLOCK, LONGEST_BLOCK = 4, 512
+SHORTEST_BLOCK = 4
 
 
 # How much of what is known about the distance between stops each block forgets.
@@ -88,7 +83,7 @@ def _block_length(stepper: Stepper, machine: Machine) -> Array:
         return jnp.int32(stepper.block)
     between = machine.recent_steps / jnp.maximum(machine.recent_stops, jnp.float32(0.5))
     best = jnp.sqrt(jnp.float32(2 * stepper.service_cost) * jnp.maximum(between, jnp.float32(1)))
-    return jnp.clip(best, SHORTEST_BLOCK, LONGEST_BLOCK).astype(jnp.int32)
+    return jnp.clip(best, SHORTEST_BLOCK, stepper.driver.longest_block).astype(jnp.int32)
 
 
 def _start(model: LaneModel, stepper: Stepper, patients: Patients) -> Machine:

@@ -1,6 +1,6 @@
 """Keep XLA from computing shared values again for everything that uses them."""
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jax import Array, lax
 T = TypeVar("T")
 
 
-def materialise(is_running: Array, values: T) -> T:
+def materialise(is_running: Array | Literal[True], values: T) -> T:
     """`values`, computed once and written to memory.
 
     XLA's CPU compiler merges cheap elementwise producers into each of their users. In a step every
@@ -19,7 +19,9 @@ def materialise(is_running: Array, values: T) -> T:
 
     Args:
         is_running: scalar, true while any lane is alive; where it is false nobody looks at the
-            values.
+            values. The constant True inside a kernel, whose values stay in registers anyway.
         values: a tree of arrays.
     """
+    if is_running is True:
+        return values
     return lax.cond(is_running, lambda v: v, lambda v: jax.tree.map(jnp.zeros_like, v), values)

@@ -6,6 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
+from engine.kernel.across import is_any
+
 # Below this mean the distribution is inverted term by term, above it by an expansion.
 INVERSION_BELOW = 5.0
 # Terms of the inversion: a Poisson number of mean 5 exceeds this with a probability of 1e-16.
@@ -26,7 +28,7 @@ def normal(bits: Array) -> Array:
     return jnp.float32(2**0.5) * lax.erf_inv(jnp.float32(2) * _share(bits) - jnp.float32(1))
 
 
-def poisson(means: Sequence[Array], bits: Sequence[Array]) -> list[Array]:
+def poisson(means: Sequence[Array], bits: Sequence[Array], is_stacked: bool = True) -> list[Array]:
     """A Poisson number for every mean, int32, by inverting the distribution function.
 
     Means from 5 on: floor of the expansion of the inverse in 1 / sqrt(mean) (Giles 2016,
@@ -37,14 +39,20 @@ def poisson(means: Sequence[Array], bits: Sequence[Array]) -> list[Array]:
     Args:
         means: arrays (L,), non-negative.
         bits: as many arrays of random bits, uint32 (L,).
+        is_stacked: work on all of them as one array, which XLA does best; the numbers are the same.
 
     Returns:
         As many arrays (L,) int32; 0 where the mean is 0.
     """
-    mean, word = jnp.stack(list(means)), jnp.stack(list(bits))
+    if not is_stacked:
+        return [_poisson(mean, word) for mean, word in zip(means, bits, strict=True)]
+    return list(_poisson(jnp.stack(list(means)), jnp.stack(list(bits))))
+
+
+def _poisson(mean: Array, word: Array) -> Array:
     is_small = mean < jnp.float32(INVERSION_BELOW)
     counted = _invert(jnp.where(is_small, mean, jnp.float32(0)), word)
-    return list(jnp.where(is_small, counted, _expanded(mean, normal(word))))
+    return jnp.where(is_small, counted, _expanded(mean, normal(word)))
 
 
 def _invert(means: Array, bits: Array) -> Array:
@@ -52,7 +60,7 @@ def _invert(means: Array, bits: Array) -> Array:
 
     def is_going(state: Any) -> Array:
         _, missing, _, k = state
-        return jnp.any(missing >= 0) & (k < MAX_TERMS)
+        return is_any(missing >= 0) & (k < MAX_TERMS)
 
     def add(state: Any) -> Any:
         term, missing, count, k = state

@@ -1,6 +1,7 @@
 """From host arrays of patients to host arrays of results: compile once, run many chunks."""
 
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +14,7 @@ import numpy as np
 from engine.dosing.absolute import lane_doses
 from engine.dosing.schedule import DosingSchedule
 from engine.inputs.layout import InputLayout
-from engine.kernel import clock
+from engine.kernel import clock, driver
 from engine.kernel.machine import build
 from engine.kernel.model import LaneModel
 from engine.kernel.patients import Patients, Results
@@ -84,17 +85,42 @@ class Runner:
 
     def run(self, chunk: Chunk, ts: np.ndarray, num_rows: int) -> Outcome:
         """Simulate a chunk, padded to `num_rows`: the compiler does not see its size."""
-        patients = self._packed(chunk, ts, num_rows)
-        results = self._executable(patients)(patients)
-        return self._unpacked(results, len(chunk.patient), len(ts))
+        try:
+            patients = self._packed(chunk, ts, num_rows)
+            results = self._executable(patients)(patients)
+            return self._unpacked(results, len(chunk.patient), len(ts))
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise MemoryError(
+                f"the device has no room for {num_rows:,} trajectories at {len(ts):,} save times; "
+                "save fewer times, record fewer species (record=[...]; () for tallies only), or "
+                "simulate fewer patients at once"
+            ) from None
 
     def _executable(self, patients: Patients) -> Any:
         shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(patients))
         with self._lock:
             if shapes not in self._compiled:
-                self._compiled[shapes] = self._function.lower(patients).compile()
+                self._compiled[shapes] = self._compile(patients)
                 self.num_compilations += 1
             return self._compiled[shapes]
+
+    def _compile(self, patients: Patients) -> Any:
+        try:
+            return self._function.lower(patients).compile()
+        except Exception as error:  # Triton's own errors have no common class
+            if self.stepper.driver is not driver.PALLAS:
+                raise
+            warnings.warn(
+                f"{self.model.network.name}: the GPU kernel could not be compiled ({error}); "
+                "XLA's own loop runs on the GPU in its place, several times slower",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self.stepper = self.stepper._replace(driver=driver.XLA_WIDE)
+        self._function = build(self.model, self.stepper)
+        return self._function.lower(patients).compile()
 
     def _packed(self, chunk: Chunk, ts: np.ndarray, num_rows: int) -> Patients:
         def padded(values: np.ndarray, dtype: Any) -> jax.Array:

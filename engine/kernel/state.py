@@ -87,6 +87,28 @@ class Course(NamedTuple):
     pending: Pending
 
 
+class Driver(NamedTuple):
+    """How a block of steps is run, and how much work a device wants at once; see `driver`.
+
+    Attributes:
+        name: what `ENGINE_DRIVER` calls it.
+        advance: (step, constants, lanes, number of steps) -> lanes after them.
+        most_lanes: lanes that run side by side at most; None leaves it to the processor's cache.
+        longest_block: steps between two looks at the lanes at most.
+        largest_chunk: rows of a chunk at most.
+        chunk_bytes: size of a chunk's results at most.
+        most_workers: chunks that are driven at once at most; None for one per core.
+    """
+
+    name: str
+    advance: Callable[[Callable[[Constants, Lanes], Lanes], Constants, Lanes, Array], Lanes]
+    most_lanes: int | None
+    longest_block: int
+    largest_chunk: int
+    chunk_bytes: int
+    most_workers: int | None
+
+
 class Stepper(NamedTuple):
     """What a method gives the machine.
 
@@ -103,6 +125,7 @@ class Stepper(NamedTuple):
         queue_size: slots of the event queue.
         lanes: number of lanes L.
         block: steps per block K, or None to adapt it to the distance between stops.
+        driver: how a block of steps is run.
     """
 
     step: Callable[[Any, Any, Constants, Lanes], Lanes]
@@ -115,6 +138,7 @@ class Stepper(NamedTuple):
     queue_size: int
     lanes: int
     block: int | None
+    driver: Driver
 
 
 class Machine(NamedTuple):

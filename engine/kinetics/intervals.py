@@ -112,8 +112,8 @@ def _div(node: Call, arguments: list[Interval], xp: Any, dtype: Any) -> Interval
     numerator, (c, d) = arguments
     lower, upper = _times(numerator, (1 / d, 1 / c), xp)
     crosses = (c <= 0) & (d >= 0)
-    infinite = xp.asarray(xp.inf, dtype)
-    return xp.where(crosses, -infinite, lower), xp.where(crosses, infinite, upper)
+    low, high = (xp.asarray(sign * xp.inf, dtype) for sign in (-1, 1))
+    return xp.where(crosses, low, lower), xp.where(crosses, high, upper)
 
 
 def _pow(node: Call, arguments: list[Interval], xp: Any, dtype: Any) -> Interval:
@@ -121,11 +121,11 @@ def _pow(node: Call, arguments: list[Interval], xp: Any, dtype: Any) -> Interval
     exponent = node.arguments[1]
     if isinstance(exponent, Number) and exponent.value in _WHOLE_POWERS:
         return _whole_power((a, b), int(exponent.value), xp)
-    infinite = xp.asarray(xp.inf, dtype)
+    low, high = (xp.asarray(sign * xp.inf, dtype) for sign in (-1, 1))
     corners = [xp.power(a, p), xp.power(a, q), xp.power(b, p), xp.power(b, q)]
     lower = xp.minimum(xp.minimum(corners[0], corners[1]), xp.minimum(corners[2], corners[3]))
     upper = xp.maximum(xp.maximum(corners[0], corners[1]), xp.maximum(corners[2], corners[3]))
-    return xp.where(a < 0, -infinite, lower), xp.where(a < 0, infinite, upper)
+    return xp.where(a < 0, low, lower), xp.where(a < 0, high, upper)
 
 
 # Powers of a base of either sign; the evaluator writes 2 to 4 as products.

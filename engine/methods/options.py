@@ -3,7 +3,8 @@
 from typing import Any
 
 from engine.errors import InvalidInput
-from engine.kernel.state import Stepper
+from engine.kernel import driver as drivers
+from engine.kernel.state import Driver, Stepper
 from engine.network.network import ReactionNetwork
 
 _OPTIONAL = ("lanes", "block")
@@ -34,6 +35,7 @@ def stepper_of(
     real: frozenset[str] = frozenset(),
 ) -> Stepper:
     """What the lane machine needs of a method, with the limits that all methods share."""
+    driver = drivers.current()
     return Stepper(
         step=step,
         resolve=resolve,
@@ -43,8 +45,9 @@ def stepper_of(
         real=real,
         service_cost=service_cost,
         queue_size=method.queue_size,
-        lanes=method.lanes or default_lanes(network, num_trajectories),
+        lanes=method.lanes or default_lanes(network, num_trajectories, driver),
         block=method.block,
+        driver=driver,
     )
 
 
@@ -55,8 +58,14 @@ LANES_BYTES = 2**15
 FEWEST_LANES, MOST_LANES = 32, 256
 
 
-def default_lanes(network: ReactionNetwork, num_trajectories: int) -> int:
-    """How many lanes fit into the first-level cache, and leave each some trajectories to run."""
+def default_lanes(network: ReactionNetwork, num_trajectories: int, driver: Driver) -> int:
+    """How many lanes fit into the first-level cache, and leave each some trajectories to run.
+
+    Where the driver says how many it wants, as many of them as there are trajectories.
+    """
+    if driver.most_lanes is not None:
+        wanted = 1 << (num_trajectories - 1).bit_length()
+        return max(FEWEST_LANES, min(wanted, driver.most_lanes))
     # Per lane: counts, coefficients and cumulative propensities, and some ten words of its own.
     words = len(network.species) + 2 * len(network.reactions) + 10
     fitting = min(LANES_BYTES // (4 * words), num_trajectories // 8, MOST_LANES)

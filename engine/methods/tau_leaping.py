@@ -16,6 +16,7 @@ from jax import Array, lax
 
 from engine.errors import InvalidInput
 from engine.kernel import random
+from engine.kernel.across import is_any
 from engine.kernel.materialise import materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.poisson import poisson
@@ -177,7 +178,9 @@ def step(model: LaneModel, epsilon: float, constants: Constants, lanes: Lanes) -
 
     is_leap = is_alive & chosen.is_leap
     means = [jnp.where(is_leap, mean, jnp.float32(0)) for mean in chosen.means]
-    firings, generator = _firings(means, is_leap, generator)
+    # Stacked for XLA; in a kernel, where nothing can be stacked, one by one.
+    is_stacked = constants.is_running is not True
+    firings, generator = _firings(means, is_leap, generator, is_stacked)
     drifted = _moved(model, lanes.counts, firings)
     is_rejected = is_leap & _is_any_negative(drifted)
     target = jnp.where(is_alive & ~is_rejected, chosen.target, jnp.float32(jnp.inf))
@@ -216,7 +219,7 @@ def step(model: LaneModel, epsilon: float, constants: Constants, lanes: Lanes) -
 
 
 def _firings(
-    means: list[Array], is_leap: Array, generator: random.Words
+    means: list[Array], is_leap: Array, generator: random.Words, is_stacked: bool
 ) -> tuple[list[Array], random.Words]:
     """Poisson numbers; only a lane that leaps draws, whatever its neighbours do."""
 
@@ -225,12 +228,12 @@ def _firings(
         for _ in means:
             word, advanced = random.draw(advanced)
             bits.append(word)
-        return poisson(means, bits), random.choose(is_leap, advanced, state)
+        return poisson(means, bits, is_stacked), random.choose(is_leap, advanced, state)
 
     def rest(state: random.Words) -> tuple[list[Array], random.Words]:
         return [jnp.zeros(mean.shape, jnp.int32) for mean in means], state
 
-    return lax.cond(jnp.any(is_leap), draw, rest, generator)
+    return lax.cond(is_any(is_leap), draw, rest, generator)
 
 
 def _moved(

@@ -53,7 +53,7 @@ RIGHT, OTHER = project(), project(WRONG)
 
 
 @pytest.fixture(scope="module")
-def ensemble() -> engine.Ensemble:
+def ensemble(driver: str) -> engine.Ensemble:
     model = network(
         {"A": 3, "B": 2},
         [

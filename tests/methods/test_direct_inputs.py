@@ -200,7 +200,7 @@ def retargeted(name: str) -> tuple[Dose, ...]:
 
 
 @pytest.fixture(scope="module")
-def ensemble() -> engine.Ensemble:
+def ensemble(quick_driver: str) -> engine.Ensemble:
     """Every law drives a species of its own, beside a constant one and a species it kills."""
     names = list(LAWS)
     reactions = [(f"0 -> x_{n}", Formula(LAWS[n].law), f"in_{n}") for n in names]
@@ -327,7 +327,7 @@ def test_every_event_is_counted(ensemble: engine.Ensemble) -> None:
 
 
 @pytest.fixture(scope="module")
-def dosed() -> engine.Ensemble:
+def dosed(driver: str) -> engine.Ensemble:
     model = network({"X": 0, "Y": 5, "Z": 0}, [("X -> 0", 0.5), ("Y -> 0", 0.5)])
     doses = [
         Dose(400, 1.0, into="X"),  # at a save time

@@ -233,7 +233,7 @@ def whole() -> engine.ReactionNetwork:
 
 
 @pytest.fixture(scope="module")
-def ensemble() -> engine.Ensemble:
+def ensemble(driver: str) -> engine.Ensemble:
     return run(whole(), TS, NUM, seed=1)
 
 
