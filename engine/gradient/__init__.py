@@ -1,5 +1,6 @@
 """Gradients of expected outcomes through exact stochastic simulation."""
 
+from engine.gradient.coupled_difference import CoupledDifference as CoupledDifference
 from engine.gradient.estimate import estimate as estimate
 from engine.gradient.outcome import Outcome as Outcome
 from engine.gradient.result import Gradient as Gradient
