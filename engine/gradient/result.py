@@ -1,6 +1,7 @@
 """The result of an estimate."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ class Gradient:
         estimator: which estimator made each component, (P,).
         notes: what a reader should know: steps chosen, biases estimated, choices and their reasons.
         num_trajectories: simulated for the estimate, pilots and fits included.
+        critic: the belief that a `MartingaleCritic` used, which can be given to the next one.
     """
 
     value: float
@@ -30,6 +32,7 @@ class Gradient:
     estimator: tuple[str, ...]
     notes: tuple[str, ...] = ()
     num_trajectories: int = 0
+    critic: Any = None
 
     def __getitem__(self, name: str) -> float:
         """One component by its name."""

@@ -114,8 +114,9 @@ class LaneSums(Tally):
 
     def result(self, words: np.ndarray) -> np.ndarray:
         """The sums, (n, num_sums) float64."""
-        numbers = words.view(np.float32).astype(np.float64)
-        return numbers[:, 0::2] + numbers[:, 1::2]
+        numbers = np.ascontiguousarray(words).view(np.float32).astype(np.float64)
+        pairs = numbers[:, : self.num_words // 2 * 2]
+        return pairs[:, 0::2] + pairs[:, 1::2]
 
 
 def _mean_rates(interval: Interval, observe: Observe, number: int) -> list[Array]:

@@ -108,9 +108,9 @@ DIMERISATION = Exact(
     network(
         {"P": 100, "D": 0},
         [("2 P -> D", engine.MassAction("c")), ("D -> 2 P", engine.MassAction("d"))],
-        parameters={"c": 0.01, "d": 1.0},
+        parameters={"c": 0.02, "d": 1.0},
     ),
-    {"c": 0.01, "d": 1.0},
+    {"c": 0.02, "d": 1.0},
     [[-2, 1], [2, -1]],
     lambda x, p: np.c_[p["c"] * x[:, 0] * (x[:, 0] - 1) / 2, p["d"] * x[:, 1]],
     (100, 50),

@@ -73,7 +73,7 @@ def test_molecules_of_a_dose_and_a_parameter_of_an_event() -> None:
     assert check_gradient(found, [left])
     moved = engine.gradient.estimate(model, CoupledDifference(), area, "due", 4.0, **common)
     assert check_gradient(moved, [-10 * np.exp(-0.5 * 3.0)])
-    with pytest.raises(engine.InvalidInput, match="event 'pulse'.*CoupledDifference"):
+    with pytest.raises(engine.InvalidInput, match=r"event 'pulse'.*CoupledDifference"):
         engine.gradient.estimate(model, ScoreFunction(), area, "due", 4.0, **common)
     with pytest.raises(engine.InvalidInput, match="whole number"):
         engine.gradient.estimate(model, ScoreFunction(), area, DoseAmount(0), 4.0, **common)
