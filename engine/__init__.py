@@ -1,5 +1,6 @@
 """Exact stochastic simulation of cytokine signalling in virtual patients."""
 
+from engine import gradient as gradient
 from engine import models as models
 from engine.configure import configure_cpu as configure_cpu
 from engine.dosing.dose import Dose as Dose
@@ -15,6 +16,7 @@ from engine.ensemble import Ensemble as Ensemble
 from engine.ensemble import SimulationFailed as SimulationFailed
 from engine.errors import InvalidInput as InvalidInput
 from engine.kernel.status import Status as Status
+from engine.kernel.tallies import FinalValue as FinalValue
 from engine.kernel.tallies import FiringCount as FiringCount
 from engine.kernel.tallies import FirstPassage as FirstPassage
 from engine.kernel.tallies import Maximum as Maximum

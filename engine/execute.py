@@ -44,6 +44,7 @@ def lane_tasks(
     record: Sequence[str] | None,
     is_trough_saved: bool,
     num_workers: int,
+    cells: tuple[np.ndarray, ...] = (),
 ) -> list[Task]:
     """The work of simulating a cohort, as independent pieces in order of the rows."""
     network = cohort.network
@@ -61,7 +62,7 @@ def lane_tasks(
     )
 
     def task(rows: np.ndarray) -> Task:
-        return lambda: _simulated(run, cohort, key, recorded, rows, size)
+        return lambda: _simulated(run, cohort, key, recorded, rows, size, cells)
 
     return [task(rows) for rows in np.array_split(np.arange(cohort.num_rows), num_tasks)]
 
@@ -157,6 +158,7 @@ def _simulated(
     recorded: tuple[str, ...],
     rows: np.ndarray,
     num_rows: int,
+    cells: tuple[np.ndarray, ...],
 ) -> Ensemble:
     members = cohort.members(rows)
     params = {name: cohort.take(value, members) for name, value in cohort.params.items()}
@@ -168,6 +170,7 @@ def _simulated(
         [cohort.take(c, members) for c in cohort.counts],
         [cohort.take(v, members) for v in cohort.variables],
         cohort.schedule.rows(members),
+        cells,
     )
     outcome = run.run(chunk, cohort.elapsed, num_rows)
     levels = {name: outcome.floats[:, :, i] for i, name in enumerate(run.model.float_names)}

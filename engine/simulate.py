@@ -178,10 +178,10 @@ def simulate_chunks(
         raise InvalidInput(
             f"method {method!r} is not a method; give engine.Direct(), engine.ODE(), ..."
         )
-    yield from _in_order(tasks, cohort, progress)
+    yield from in_order(tasks, cohort, progress)
 
 
-def _in_order(
+def in_order(
     tasks: Sequence[Task], cohort: Cohort, progress: Progress | None
 ) -> Iterator[Ensemble]:
     """Run tasks on all cores, a few ahead of the consumer, and yield their results in order."""

@@ -69,6 +69,7 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
         stop=course.stop.high,
         span=jnp.where(is_waiting, remaining, constants.span),
         is_running=jnp.any(remaining >= 0),
+        cells=_cells(patients, save_index, constants.cells, is_waiting),
     )
     lanes = lanes._replace(
         remaining=remaining,
@@ -213,6 +214,16 @@ def _tally_change(
         fresh = model.tallies[index].start(jump, model.observe(index))
         tallies.append(tuple(jnp.where(is_first, a, b) for a, b in zip(fresh, after, strict=True)))
     return lanes._replace(tallies=tuple(tallies))
+
+
+def _cells(
+    patients: Patients, save_index: Array, cells: tuple[Array, ...], is_waiting: Array
+) -> tuple[Array, ...]:
+    """What holds until the next save time."""
+    return tuple(
+        jnp.where(is_waiting, table[jnp.minimum(save_index, jnp.int32(len(table) - 1))], old)
+        for table, old in zip(patients.cells, cells, strict=True)
+    )
 
 
 def _save_time(patients: Patients, index: Array) -> clock.Time:

@@ -108,6 +108,7 @@ def _start(model: LaneModel, stepper: Stepper, patients: Patients) -> Machine:
         truths,
         tuple(jnp.zeros(shape, bool) for _ in model.events.atoms),
         jnp.asarray(True),
+        tuple(zero for _ in patients.cells),
     )
     counts = tuple(zero if is_real else none for is_real in model.is_real)
     idle = jnp.full(shape, -jnp.inf, jnp.float32)
@@ -189,6 +190,7 @@ def _fresh(
         truths,
         machine.constants.passed,
         machine.constants.is_running,
+        machine.constants.cells,
     )
     word = jnp.zeros(rows.shape, jnp.uint32)
     course = Course(

@@ -11,7 +11,7 @@ from engine.inputs.layout import InputLayout
 from engine.kernel import levels
 from engine.kernel.queue import EventTable
 from engine.kernel.state import Constants
-from engine.kernel.tallies import FiringCount, Jump, Observe, Tally, TimeIntegral
+from engine.kernel.tallies import FiringCount, Jump, Observe, Tally
 from engine.kinetics.evaluate import evaluate
 from engine.kinetics.program import Program
 from engine.network.expressions import TIME, Expression, symbols
@@ -52,7 +52,11 @@ class LaneModel:
         self.tally_names = tuple(tallies)
         self.tallies = tuple(tallies.values())
         _check_tallies(network, tallies)
-        watched = {n: t.expression for n, t in tallies.items() if not isinstance(t, FiringCount)}
+        watched = {
+            _part_name(name, part): expression
+            for name, tally in tallies.items()
+            for part, expression in enumerate(tally.expressions(network))
+        }
         self.program = Program(network, watched, layout.still)
         self.program.check_boundable()
         self.events = EventTable(network, self.program)
@@ -67,13 +71,19 @@ class LaneModel:
 
     def tally_moves(self, index: int) -> bool:
         """Whether a tally's expression depends on time or an input."""
-        expression = self.program.observables.get(self.tally_names[index])
-        return expression is not None and bool(symbols(expression) & self.program.moving)
+        moving = self.program.moving
+        return any(symbols(expression) & moving for expression in self._observed(index))
 
     def tally_is_affine(self, index: int) -> bool:
-        """Whether a tally's expression is affine in whatever moves between events."""
-        expression = self.program.observables.get(self.tally_names[index])
-        return expression is not None and self.program.is_affine(expression)
+        """Whether all that a tally observes is affine in whatever moves between events."""
+        observed = self._observed(index)
+        return bool(observed) and all(map(self.program.is_affine, observed))
+
+    def _observed(self, index: int) -> list[Expression]:
+        """The expressions of a tally, hoisted."""
+        number = len(self.tallies[index].expressions(self.network))
+        name = self.tally_names[index]
+        return [self.program.observables[_part_name(name, part)] for part in range(number)]
 
     @property
     def is_counting(self) -> bool:
@@ -84,10 +94,7 @@ class LaneModel:
     def is_looking(self) -> bool:
         """Whether some tally changes between events in a way that only looking at it can tell."""
         moves = (i for i in range(len(self.tallies)) if self.tally_moves(i))
-        return any(
-            not (isinstance(self.tallies[i], TimeIntegral) and self.tally_is_affine(i))
-            for i in moves
-        )
+        return any(self.tallies[i].is_looking(self.tally_is_affine(i)) for i in moves)
 
     @property
     def is_moving(self) -> bool:
@@ -102,6 +109,7 @@ class LaneModel:
             v.name: a for v, a in zip(self.network.variables, constants.variables, strict=True)
         }
         values |= {f"_c{i}": c for i, c in enumerate(constants.coefficients)}
+        values |= {cell_name(i): c for i, c in enumerate(constants.cells)}
         values |= self.events.atom_values(constants.passed)
         return values
 
@@ -149,11 +157,11 @@ class LaneModel:
         return self.program.upper_bounds(base, moving, jnp, jnp.float32)
 
     def observe(self, index: int) -> Observe:
-        """The function that evaluates a tally's expression in an environment."""
-        expression = self.program.observables.get(self.tally_names[index])
+        """The function that evaluates a tally's expressions in an environment."""
+        observed = self._observed(index)
 
-        def evaluated(values: Mapping[str, Array]) -> Array:
-            return evaluate(expression, values, jnp, jnp.float32)  # type: ignore[arg-type]
+        def evaluated(values: Mapping[str, Array], part: int = 0) -> Array:
+            return evaluate(observed[part], values, jnp, jnp.float32)
 
         return evaluated
 
@@ -165,6 +173,19 @@ class LaneModel:
             kept = zip(after, state, strict=True)
             result.append(tuple(jnp.where(jump.is_real, a, b) for a, b in kept))
         return tuple(result)
+
+
+def cell_name(position: int) -> str:
+    """The symbol of a number that changes with the save interval; see `Patients.cells`."""
+    return f"_v{position}"
+
+
+def _is_cell(name: str) -> bool:
+    return name.startswith("_v") and name[2:].isdigit()
+
+
+def _part_name(name: str, part: int) -> str:
+    return f"{name}.{part}"
 
 
 def _check_tallies(network: ReactionNetwork, tallies: Mapping[str, Tally]) -> None:
@@ -179,12 +200,13 @@ def _check_tallies(network: ReactionNetwork, tallies: Mapping[str, Tally]) -> No
                 known = hint(reaction, network.reaction_names)
                 raise InvalidInput(f"tally '{name}': no reaction is named '{reaction}'{known}")
             continue
-        _check_known(network, tally.expression, f"tally '{name}'")
+        for expression in tally.expressions(network):
+            _check_known(network, expression, f"tally '{name}'")
 
 
 def _check_known(network: ReactionNetwork, expression: Expression, where: str) -> None:
     for symbol in sorted(symbols(expression) - {TIME}):
-        if network.kind_of(symbol) is None:
+        if network.kind_of(symbol) is None and not _is_cell(symbol):
             known = hint(symbol, network.known_names)
             raise InvalidInput(
                 f"{where} mentions '{symbol}', which is not in {network.name}{known}"

@@ -23,6 +23,8 @@ class Patients(NamedTuple):
             is the whole state.
         dose_increments: (R, D + 1, total) added to the amplitudes.
         dose_counts: (R, D + 1, dosed species) molecules added.
+        cells: numbers that tallies need and that change with the save interval, each (T,): the
+            t-th holds until the t-th save time.
     """
 
     num_valid: Array
@@ -43,6 +45,7 @@ class Patients(NamedTuple):
     dose_keep: Array
     dose_increments: Array
     dose_counts: Array
+    cells: tuple[Array, ...] = ()
 
 
 class Results(NamedTuple):

@@ -34,6 +34,7 @@ class Chunk:
         counts: initial count of every species, each () or (n,).
         variables: initial value of every variable, each () or (n,).
         schedule: inputs and doses, shared or n rows.
+        cells: numbers that change with the save interval, each (T,); see `Patients.cells`.
     """
 
     key: np.ndarray
@@ -43,6 +44,7 @@ class Chunk:
     counts: list[np.ndarray]
     variables: list[np.ndarray]
     schedule: DosingSchedule
+    cells: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ class Runner:
             shared_or_padded(doses.keep, np.float32),
             shared_or_padded(doses.increments, np.float32),
             shared_or_padded(doses.species_increments, np.int32),
+            tuple(jnp.asarray(cell.astype(np.float32)) for cell in chunk.cells),
         )
 
     def _unpacked(self, results: Results, num_patients: int, num_times: int) -> Outcome:

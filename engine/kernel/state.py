@@ -23,6 +23,7 @@ class Constants(NamedTuple):
         truths: whether each watched trigger held when the segment began, (L,) bool.
         passed: whether each time threshold of the triggers has passed, (L,) bool.
         is_running: scalar, whether any lane is alive in this block.
+        cells: one (L,) float32 array per number that changes with the save interval.
     """
 
     coefficients: tuple[Array, ...]
@@ -33,6 +34,7 @@ class Constants(NamedTuple):
     truths: tuple[Array, ...]
     passed: tuple[Array, ...]
     is_running: Array
+    cells: tuple[Array, ...] = ()
 
 
 class Lanes(NamedTuple):

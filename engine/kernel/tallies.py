@@ -16,9 +16,10 @@ import numpy as np
 from jax import Array
 
 from engine.network.expressions import Expression, parse
+from engine.network.network import ReactionNetwork
 
 State = tuple[Array, ...]
-Observe = Callable[[Mapping[str, Array]], Array]
+Observe = Callable[..., Array]
 
 
 class Interval(NamedTuple):
@@ -47,12 +48,14 @@ class Jump(NamedTuple):
         time: when, (L,) float32.
         fired: whether the reaction of a given name fired, or None for doses and assignments.
         is_real: lanes in which something happened.
+        before: the environment just before the change, where a reaction fired.
     """
 
     values: Mapping[str, Array]
     time: Array
     fired: Callable[[str], Array] | None
     is_real: Array
+    before: Mapping[str, Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,14 @@ class Tally(ABC):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "expression", parse(self.expression))
+
+    def expressions(self, network: ReactionNetwork) -> tuple[Expression, ...]:
+        """What the lane evaluates for it: `observe(values, part)` gives the part-th."""
+        return (self.expression,)
+
+    def is_looking(self, is_affine: bool) -> bool:
+        """Whether long stretches must be cut, so that a moving expression is looked at often."""
+        return True
 
     @abstractmethod
     def start(self, jump: Jump, observe: Observe) -> State:
@@ -84,7 +95,7 @@ class Tally(ABC):
 
 
 # Two-point Gauss quadrature, for integrands that are not affine in time and the inputs.
-_GAUSS = (0.21132486540518713, 0.7886751345948129)
+GAUSS = (0.21132486540518713, 0.7886751345948129)
 
 
 def _integrate(interval: Interval, observe: Observe) -> Array:
@@ -92,7 +103,7 @@ def _integrate(interval: Interval, observe: Observe) -> Array:
         return observe(interval.at(0.0)) * interval.elapsed
     if interval.is_affine:
         return observe(interval.average()) * interval.elapsed
-    first, second = (observe(interval.at(fraction)) for fraction in _GAUSS)
+    first, second = (observe(interval.at(fraction)) for fraction in GAUSS)
     return jnp.float32(0.5) * (first + second) * interval.elapsed
 
 
@@ -121,6 +132,10 @@ class TimeIntegral(Tally):
     """
 
     num_words = 2
+
+    def is_looking(self, is_affine: bool) -> bool:
+        """What is affine has a closed form over any stretch."""
+        return not is_affine
 
     def start(self, jump: Jump, observe: Observe) -> State:
         """Zero."""
@@ -257,12 +272,47 @@ class FirstPassage(Tally):
 
 
 @dataclass(frozen=True)
+class FinalValue(Tally):
+    """The value of an expression when the trajectory ends, at the last save time.
+
+    Args:
+        expression: for example `"IL6 + sIL6R"`.
+
+    Example:
+        >>> FinalValue("IL6").expression.name
+        'IL6'
+    """
+
+    def start(self, jump: Jump, observe: Observe) -> State:
+        """The value at time 0."""
+        return (observe(jump.values) + jnp.zeros_like(jump.time),)
+
+    def interval(self, state: State, interval: Interval, observe: Observe) -> State:
+        """The value at the end of a stretch, where it moves."""
+        if not interval.is_moving:
+            return state
+        return (observe(interval.at(1.0)),)
+
+    def jump(self, state: State, jump: Jump, observe: Observe) -> State:
+        """The value after a change of counts."""
+        return (observe(jump.values),)
+
+    def is_looking(self, is_affine: bool) -> bool:
+        """Only the end matters."""
+        return False
+
+
+@dataclass(frozen=True)
 class FiringCount(Tally):
     """How many times a reaction fired.
 
     Args:
         expression: the reaction's name.
     """
+
+    def expressions(self, network: ReactionNetwork) -> tuple[Expression, ...]:
+        """None: it looks at the firings."""
+        return ()
 
     def start(self, jump: Jump, observe: Observe) -> State:
         """Zero."""

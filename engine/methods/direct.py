@@ -334,7 +334,7 @@ def _tally(
         return model.averages(constants, lanes.counts, lanes.remaining, elapsed)
 
     after = model.values(constants, counts, time_left)
-    jump = Jump(after, constants.stop - time_left, fired, is_fired)
+    jump = Jump(after, constants.stop - time_left, fired, is_fired, candidate.values)
     states = []
     for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
         observe = model.observe(index)
@@ -369,7 +369,7 @@ def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array
     target, cumulative = materialise(jnp.any(is_rare), (target, cumulative))
     counts, fired = fire(model, lanes.counts, cumulative, target)
     after = model.values(constants, counts, left)
-    jump = Jump(after, constants.stop - left, fired, is_rare)
+    jump = Jump(after, constants.stop - left, fired, is_rare, values)
     return lanes._replace(
         counts=counts,
         generator=random.choose(is_rare, generator, lanes.generator),

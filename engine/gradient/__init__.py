@@ -1,0 +1,15 @@
+"""Gradients of expected outcomes through exact stochastic simulation."""
+
+from engine.gradient.adjoint_critic import MeanFieldAdjoint as MeanFieldAdjoint
+from engine.gradient.coupled_difference import CoupledDifference as CoupledDifference
+from engine.gradient.estimate import estimate as estimate
+from engine.gradient.fitted_critic import FittedCritic as FittedCritic
+from engine.gradient.martingale_critic import MartingaleCritic as MartingaleCritic
+from engine.gradient.outcome import Outcome as Outcome
+from engine.gradient.result import Gradient as Gradient
+from engine.gradient.score_function import ScoreFunction as ScoreFunction
+from engine.gradient.targets import DoseAmount as DoseAmount
+from engine.gradient.targets import DoseTime as DoseTime
+from engine.gradient.targets import InitialCount as InitialCount
+from engine.gradient.targets import PharmacokineticParameter as PharmacokineticParameter
+from engine.gradient.targets import PopulationMean as PopulationMean

@@ -1,0 +1,189 @@
+"""The accumulators of the gradient estimators, as tallies of the lane kernel.
+
+Every sum is kept as a float32 total and what is still to be added to it: the stretches are added to
+the second word, and at a firing both are folded into the first (Kahan's sum, once a step).
+"""
+
+from dataclasses import dataclass, field
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from engine.gradient.directions import Direction
+from engine.kernel.tallies import GAUSS, Interval, Jump, Observe, State, Tally
+from engine.network.derivatives import ZERO
+from engine.network.expressions import Expression, Number, call
+from engine.network.network import ReactionNetwork
+
+# What is added where a reaction fires: (reaction, weight), the weight at the state before.
+Weights = tuple[tuple[str, Expression], ...]
+
+
+@dataclass(frozen=True)
+class Martingale:
+    """A sum over firings minus its mean: sum_fired w_j(x, t) - int sum_j a_j w_j dt.
+
+    Attributes:
+        weights: w_j of the reactions that have one.
+        integrand: sum_j a_j w_j.
+    """
+
+    weights: Weights
+    integrand: Expression
+
+
+def score(network: ReactionNetwork, direction: Direction) -> Martingale:
+    """The score of a direction: w_j = a_j' / a_j, whose mean sum_j a_j' needs no division."""
+    weights, slopes = [], []
+    for reaction in network.reactions:
+        slope = direction.slope(reaction.propensity)
+        if slope == ZERO:
+            continue
+        slopes.append(slope)
+        weights.append((reaction.name, direction.relative_slope(reaction.propensity)))
+    return Martingale(tuple(weights), call("add", Number(0.0), *slopes))
+
+
+@dataclass(frozen=True)
+class LaneSums(Tally):
+    """Sums over the firings and stretches of a path, two words each.
+
+    Args:
+        expression: not used.
+        martingales: sums that firings add to.
+        integrals: further integrands, that only stretches add to.
+    """
+
+    expression: Expression = field(default=ZERO, kw_only=True)
+    martingales: tuple[Martingale, ...] = field(kw_only=True)
+    integrals: tuple[Expression, ...] = field(default=(), kw_only=True)
+
+    @property
+    def num_sums(self) -> int:
+        """How many sums there are."""
+        return len(self.martingales) + len(self.integrals)
+
+    @property
+    def num_words(self) -> int:  # type: ignore[override]
+        """Two words a sum."""
+        return 2 * self.num_sums
+
+    def expressions(self, network: ReactionNetwork) -> tuple[Expression, ...]:
+        """The integrands, then the weights of the firings."""
+        integrands = [m.integrand for m in self.martingales]
+        weights = [w for m in self.martingales for _, w in m.weights]
+        return (*integrands, *self.integrals, *weights)
+
+    def is_looking(self, is_affine: bool) -> bool:
+        """No: the stops of an estimate lie close enough for the quadrature."""
+        return False
+
+    def start(self, jump: Jump, observe: Observe) -> State:
+        """Zero."""
+        return (jnp.zeros_like(jump.time),) * self.num_words
+
+    def interval(self, state: State, interval: Interval, observe: Observe) -> State:
+        """What a stretch adds: the integrals, with the compensators' sign for martingales."""
+        gained = self._gained(state, interval, observe)
+        result = []
+        for index, gain in enumerate(gained):
+            total, pending = state[2 * index : 2 * index + 2]
+            is_compensator = index < len(self.martingales)
+            result += [total, pending - gain if is_compensator else pending + gain]
+        return tuple(result)
+
+    def _gained(self, state: State, interval: Interval, observe: Observe) -> list[Array]:
+        return [rate * interval.elapsed for rate in _mean_rates(interval, observe, self.num_sums)]
+
+    def jump(self, state: State, jump: Jump, observe: Observe) -> State:
+        """Add the weight of the reaction that fired, and fold."""
+        if jump.fired is None or jump.before is None:
+            return state
+        part, result = self.num_sums, []
+        for index in range(self.num_sums):
+            total, wanted = state[2 * index : 2 * index + 2]
+            if index < len(self.martingales):
+                for name, _ in self.martingales[index].weights:
+                    weight = observe(jump.before, part) + jnp.zeros_like(total)
+                    wanted = wanted + jnp.where(jump.fired(name), weight, jnp.float32(0))
+                    part += 1
+            new = total + wanted
+            result += [new, wanted - (new - total)]
+        return tuple(result)
+
+    def result(self, words: np.ndarray) -> np.ndarray:
+        """The sums, (n, num_sums) float64."""
+        numbers = np.ascontiguousarray(words).view(np.float32).astype(np.float64)
+        pairs = numbers[:, : self.num_words // 2 * 2]
+        return pairs[:, 0::2] + pairs[:, 1::2]
+
+
+def _mean_rates(interval: Interval, observe: Observe, number: int) -> list[Array]:
+    """The mean of the first integrands over a stretch; see `TimeIntegral`."""
+    if not interval.is_moving:
+        values = interval.at(0.0)
+        return [observe(values, part) for part in range(number)]
+    if interval.is_affine:
+        values = interval.average()
+        return [observe(values, part) for part in range(number)]
+    first, second = (interval.at(fraction) for fraction in GAUSS)
+    half = jnp.float32(0.5)
+    return [half * (observe(first, part) + observe(second, part)) for part in range(number)]
+
+
+@dataclass(frozen=True)
+class RewardToGo(LaneSums):
+    """Scores beside int f S_p dt and int S_p dt, for an outcome int f dt.
+
+    What happens after a reward cannot have caused it: each moment's reward is multiplied by the
+    score up to that moment, not by the whole. On a stretch of constant counts the score is a line
+    in time, and both integrals are exact where f does not move.
+
+    Args:
+        expression: f.
+    """
+
+    expression: Expression = field(kw_only=True)
+
+    @property
+    def num_words(self) -> int:  # type: ignore[override]
+        """Two words for every score and for each of its two integrals."""
+        return 2 * 3 * len(self.martingales)
+
+    def expressions(self, network: ReactionNetwork) -> tuple[Expression, ...]:
+        """As `LaneSums`, and f."""
+        return (*super().expressions(network), self.expression)
+
+    def interval(self, state: State, interval: Interval, observe: Observe) -> State:
+        """Add f S and S over the stretch, then what the stretch adds to S."""
+        number = len(self.martingales)
+        last = number + sum(len(m.weights) for m in self.martingales)
+        dt, half = interval.elapsed, jnp.float32(0.5)
+        after = list(super().interval(state[: 2 * number], interval, observe))
+        if not interval.is_moving:
+            points = [(half, interval.at(0.0))]
+        else:
+            points = [(jnp.float32(p), interval.at(p)) for p in GAUSS]
+        share = jnp.float32(1.0 / len(points))
+        rewarded, spent = [], []
+        for index in range(number):
+            before = state[2 * index] + state[2 * index + 1]
+            change = after[2 * index + 1] - state[2 * index + 1]
+            spent.append((before + half * change) * dt)
+            values = (observe(v, last) * (before + p * change) for p, v in points)
+            total = next(values)
+            for value in values:
+                total = total + value
+            rewarded.append(total * share * dt)
+        for index, gain in enumerate([*rewarded, *spent]):
+            total, pending = state[2 * (number + index) : 2 * (number + index) + 2]
+            wanted = pending + gain
+            new = total + wanted
+            after += [new, wanted - (new - total)]
+        return tuple(after)
+
+    def jump(self, state: State, jump: Jump, observe: Observe) -> State:
+        """The scores jump, their integrals do not."""
+        number = len(self.martingales)
+        return (*super().jump(state[: 2 * number], jump, observe), *state[2 * number :])
