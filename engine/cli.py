@@ -136,6 +136,30 @@ def trial(
 
 
 @app.command()
+def design(
+    spec: Annotated[Path, typer.Argument(help="what to maximise and to bound, a TOML file")],
+    out: Annotated[Path, typer.Option(help="folder of its results")],
+) -> None:
+    """Design a therapy: the largest benefit under a bound on the risk."""
+    from engine.design.run import run_design
+    from engine.design.spec import read_design
+    from engine.report.design import design_figure, design_tables
+    from engine.report.tables import to_rich
+
+    chosen, problem = read_design(spec)
+    with _progress("steps") as report:
+        result = run_design(chosen, problem, out, lambda done, total: report(done, total, 0))
+    design_figure(result, out / "design.png")
+    console = _console()
+    for table in design_tables(result):
+        console.print(to_rich(table))
+    for note in result["notes"]:
+        console.print(f"note: {note}", markup=False)
+    print("Research software, not medical advice.")
+    print(f"written: {out / 'design.json'} and {out / 'design.png'}")
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="the --out of engine trial")],
 ) -> None:

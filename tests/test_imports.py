@@ -28,6 +28,7 @@ LAYERS = (
     "trial",
     "gradient",
     "fitting",
+    "design",
     "report",
     "configure",
     "",  # the public names, `engine` itself

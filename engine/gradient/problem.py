@@ -145,17 +145,30 @@ def _refuse_moved_times(outcome: Outcome, direction: Direction) -> None:
         )
 
 
+class SameOutcome(InvalidInput):
+    """An outcome that is the same in all trajectories, so that it shows no gradient.
+
+    Attributes:
+        value: what it is.
+        number: of trajectories.
+    """
+
+    def __init__(self, value: float, number: int) -> None:
+        what = {0.0: "never reached", 1.0: "always reached"}.get(value, "same")
+        super().__init__(
+            f"the outcome is {value:g} in all {number} trajectories ({what}); simulate more, or "
+            "ask for an outcome that some trajectories have and others have not"
+        )
+        self.value, self.number = value, number
+
+
 def checked_values(outcome: Outcome, results: np.ndarray) -> np.ndarray:
     """The outcomes of the trajectories; they must differ.
 
     Raises:
-        InvalidInput: an outcome that is the same in all of them.
+        SameOutcome: an outcome that is the same in all of them.
     """
     values = outcome.values(results)
     if not np.ptp(values):
-        what = "never reached" if values[0] == 0 else "always reached" if values[0] == 1 else "same"
-        raise InvalidInput(
-            f"the outcome is {values[0]:g} in all {len(values)} trajectories ({what}); simulate "
-            "more, or ask for an outcome that some trajectories have and others have not"
-        )
+        raise SameOutcome(float(values[0]), len(values))
     return values

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LOW_DOSE = (0.1, 0.5)  # MIU/m2, the published window of low-dose interleukin-2
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 10.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -36,7 +36,7 @@ def dose_response(summary: Mapping[str, Any], path: str | Path) -> None:
         summary: of a trial, as in its `summary.json`.
         path: the file to write.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         # Without pyplot: no window, no global state.
         figure = Figure(figsize=(10.5, 5.0), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(2.3, 1.0))

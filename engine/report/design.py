@@ -1,0 +1,126 @@
+"""The table and the figure of a therapy design."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from engine.report.figures import COLOURS, STYLE
+from engine.report.tables import TextTable
+
+Result = Mapping[str, Any]
+
+
+def design_tables(result: Result) -> list[TextTable]:
+    """The design, and what it achieves beside the start and the referee's best."""
+    spec = result["spec"]
+    benefit, risk = spec["benefit"]["name"], spec["risk"]["name"]
+    rows = []
+    for name, unit, value in zip(result["names"], result["units"], result["values"], strict=True):
+        slopes = result["sensitivities"][name]
+        rows.append(
+            (
+                f"{name}, {unit}" if unit else name,
+                f"{value:.4g}",
+                _slope(slopes["benefit"], slopes["benefit_error"]),
+                _slope(slopes["risk"], slopes["risk_error"]),
+            )
+        )
+    header = ("variable", "design", f"d {benefit}", f"d {risk}")
+    chosen = TextTable(spec["name"], header, tuple(rows), "Derivatives at the design, per unit.")
+    lines = [("start", result["start"]), ("design", result["verification"])]
+    safe = [p["verification"] for p in result["grid"] if _keeps(p["verification"])]
+    if safe:
+        lines.append((f"best of {len(result['grid'])} on a grid", safe[0]))
+    achieved = tuple(
+        (what, _estimate(found["benefit"]), _estimate(found["risk"])) for what, found in lines
+    )
+    note = (
+        f"On {result['verification']['risk']['num_patients']:,} fresh patients each, with 95% "
+        f"intervals; the bound on {risk} is {result['bound']:g}."
+    )
+    return [chosen, TextTable("What it achieves", ("", benefit, risk), achieved, note)]
+
+
+def _keeps(verification: Mapping[str, Any]) -> bool:
+    return bool(verification["risk"]["value"] <= verification["bound"])
+
+
+def _slope(value: float, error: float) -> str:
+    return f"{value:.2g} ± {error:.1g}"
+
+
+def _estimate(found: Mapping[str, float]) -> str:
+    return f"{found['value']:.4g} ({found['low']:.3g}–{found['high']:.3g})"
+
+
+def design_figure(result: Result, path: str | Path) -> None:
+    """The optimiser's path, and benefit against risk: design, start, frontier and grid, as a PNG.
+
+    Args:
+        result: of a design, as in its `design.json`.
+        path: the file to write.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11.0, 4.6), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
+        _path_panel(left, result)
+        _plane_panel(right, result)
+        title = str(result["spec"]["name"])
+        figure.suptitle(
+            title[0].upper() + title[1:], x=0.01, ha="left", fontsize=12.5, fontweight="bold"
+        )
+        figure.savefig(path)
+
+
+def _path_panel(axes: Axes, result: Result) -> None:
+    values = np.array([step["values"] for step in result["path"]])
+    for column, name in enumerate(result["names"]):
+        unit = result["units"][column]
+        label = f"{name} ({unit})" if unit else name
+        axes.plot(values[:, column], color=COLOURS[column % len(COLOURS)], label=label)
+        axes.plot(len(values), result["values"][column], "o", color=COLOURS[column % len(COLOURS)])
+    if np.all(values > 0):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(axis="y", which="minor", labelsize=8)
+    axes.set_xlabel("step of the optimiser")
+    axes.set_ylabel("design variables")
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _plane_panel(axes: Axes, result: Result) -> None:
+    spec = result["spec"]
+    for point in result["grid"]:
+        found = point["verification"]
+        axes.plot(found["risk"]["value"], found["benefit"]["value"], ".", color="#BBBBBB", ms=5)
+    if result["grid"]:
+        axes.plot([], [], ".", color="#BBBBBB", label="grid")
+    if result["frontier"]:
+        points = [p["verification"] for p in result["frontier"]]
+        _errorbars(axes, points, COLOURS[1], "designs under other bounds", "s-")
+    _errorbars(axes, [result["start"]], COLOURS[6], "start", "D")
+    _errorbars(axes, [result["verification"]], COLOURS[0], "design", "o")
+    axes.axvline(result["bound"], color="#555555", ls="--", lw=1)
+    axes.annotate(" bound", (result["bound"], axes.get_ylim()[0]), va="bottom", color="#555555")
+    axes.set_xlabel(f"risk: {spec['risk']['name']}")
+    axes.set_ylabel(f"benefit: {spec['benefit']['name']}")
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
+
+
+def _errorbars(
+    axes: Axes, points: list[Mapping[str, Any]], colour: str, label: str, style: str
+) -> None:
+    def spread(which: str) -> np.ndarray:
+        found = [p[which] for p in points]
+        return np.array([[f["value"] - f["low"], f["high"] - f["value"]] for f in found]).T
+
+    x, y = ([p[which]["value"] for p in points] for which in ("risk", "benefit"))
+    axes.errorbar(
+        x, y, yerr=spread("benefit"), xerr=spread("risk"), fmt=style, color=colour, label=label
+    )
