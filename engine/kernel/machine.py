@@ -41,6 +41,7 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
 
         def block(machine: Machine) -> Machine:
             machine = _refill(model, stepper, patients, machine)
+            is_stale = ~(machine.lanes.remaining >= 0)
             machine = _paced(stepper, serve(model, stepper, patients, machine))
             constants = machine.constants
             steps = _block_length(stepper, machine)
@@ -48,9 +49,9 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
                 0,
                 steps,
                 lambda _, lanes: stepper.step(model, stepper.options, constants, lanes),
-                machine.lanes,
+                stepper.packing.packed(model, constants, machine.lanes, is_stale),
             )
-            return machine._replace(lanes=lanes, block=steps)
+            return machine._replace(lanes=stepper.packing.unpacked(model, lanes), block=steps)
 
         return lax.while_loop(is_running, block, machine).results
 
@@ -117,7 +118,8 @@ def _start(model: LaneModel, stepper: Stepper, patients: Patients) -> Machine:
     counts = tuple(zero if is_real else none for is_real in model.is_real)
     idle = jnp.full(shape, -jnp.inf, jnp.float32)
     lanes = Lanes(counts, (word, word, word, word), idle, zero, zero, none, none, ())
-    lanes = lanes._replace(tallies=_start_tallies(model, constants, lanes))
+    tallies = _start_tallies(model, constants, lanes)
+    lanes = lanes._replace(tallies=tallies, cache=stepper.packing.empty(model, stepper.lanes))
     results = _no_results(model, patients, lanes)
     nothing = (jnp.int32(0), jnp.int32(0), jnp.int32(0), jnp.float32(0), jnp.float32(0))
     return Machine(lanes, constants, course, *nothing, results)
@@ -151,9 +153,12 @@ def _refill(model: LaneModel, stepper: Stepper, patients: Patients, machine: Mac
             # Lanes are the last axis everywhere; shared scalars have no lanes to choose between.
             return new if jnp.ndim(new) == 0 else jnp.where(is_new, new, old)
 
+        # The cache of a new patient is filled when it has come through its first stop.
+        old = machine.lanes._replace(cache=())
         lanes, constants, course = jax.tree.map(
-            pick, fresh, (machine.lanes, machine.constants, machine.course)
+            pick, fresh, (old, machine.constants, machine.course)
         )
+        lanes = lanes._replace(cache=machine.lanes.cache)
         taken = jnp.sum(is_new, dtype=jnp.int32)
         return machine._replace(
             lanes=lanes, constants=constants, course=course, next_row=machine.next_row + taken

@@ -48,6 +48,7 @@ class Lanes(NamedTuple):
         num_steps: candidate events so far, int32.
         num_events: reactions fired so far, int32.
         tallies: state of every tally.
+        cache: what a method keeps from step to step beside these, lanes first; mostly nothing.
     """
 
     counts: tuple[Array, ...]
@@ -58,6 +59,7 @@ class Lanes(NamedTuple):
     num_steps: Array
     num_events: Array
     tallies: tuple[tuple[Array, ...], ...]
+    cache: tuple[Array, ...] = ()
 
 
 class Course(NamedTuple):
@@ -87,6 +89,28 @@ class Course(NamedTuple):
     pending: Pending
 
 
+class Packing(NamedTuple):
+    """How a method's steps want the lanes, where that is not as the rest of the machine does.
+
+    Attributes:
+        empty: (model, num_lanes) -> cache: of lanes that have not begun.
+        packed: (model, constants, lanes, is_stale) -> lanes, for the steps of a block; the stale
+            ones have come to a stop since their last step, so that anything may have changed.
+        unpacked: (model, lanes) -> lanes, as they were laid out before.
+    """
+
+    empty: Callable[[Any, int], tuple[Array, ...]]
+    packed: Callable[[Any, Constants, Lanes, Array], Lanes]
+    unpacked: Callable[[Any, Lanes], Lanes]
+
+
+AS_THEY_ARE = Packing(
+    empty=lambda model, num_lanes: (),
+    packed=lambda model, constants, lanes, is_stale: lanes,
+    unpacked=lambda model, lanes: lanes,
+)
+
+
 class Stepper(NamedTuple):
     """What a method gives the machine.
 
@@ -103,6 +127,9 @@ class Stepper(NamedTuple):
         queue_size: slots of the event queue.
         lanes: number of lanes L.
         block: steps per block K, or None to adapt it to the distance between stops.
+        packing: how `step` wants the lanes.
+        is_elementwise: whether `step` computes lane by lane, without gathers or scatters, so that
+            it can run as a kernel on a GPU.
     """
 
     step: Callable[[Any, Any, Constants, Lanes], Lanes]
@@ -115,6 +142,8 @@ class Stepper(NamedTuple):
     queue_size: int
     lanes: int
     block: int | None
+    packing: Packing
+    is_elementwise: bool
 
 
 class Machine(NamedTuple):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from engine.errors import InvalidInput
-from engine.kernel.state import Stepper
+from engine.kernel.state import AS_THEY_ARE, Packing, Stepper
 from engine.network.network import ReactionNetwork
 
 _OPTIONAL = ("lanes", "block")
@@ -32,6 +32,7 @@ def stepper_of(
     is_counting: bool,
     service_cost: float,
     real: frozenset[str] = frozenset(),
+    packing: Packing = AS_THEY_ARE,
 ) -> Stepper:
     """What the lane machine needs of a method, with the limits that all methods share."""
     return Stepper(
@@ -45,6 +46,8 @@ def stepper_of(
         queue_size=method.queue_size,
         lanes=method.lanes or default_lanes(network, num_trajectories),
         block=method.block,
+        packing=packing,
+        is_elementwise=packing is AS_THEY_ARE,
     )
 
 

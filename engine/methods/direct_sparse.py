@@ -1,0 +1,267 @@
+"""The direct method for large networks: only the propensities that a firing changes are computed.
+
+Exact in distribution, as the dense step of `direct`. Propensities stand in a tree of sums that is
+descended to choose a reaction (a direct method with a logarithmic search and a dependency graph:
+Gibson and Bruck 2000, doi:10.1021/jp993732q; Cao, Li and Petzold 2004, doi:10.1063/1.1778376).
+Cost per step: the propensities that depend on what the reaction changed, and the sums above them.
+Use when reactions number hundreds or more; cannot do laws that move between events (time, inputs).
+Fastest when each reaction changes few of the others' propensities.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from engine.kernel import random
+from engine.kernel.materialise import materialise
+from engine.kernel.model import LaneModel
+from engine.kernel.state import Constants, Lanes, Packing, Stepper
+from engine.kinetics.evaluate import evaluate
+from engine.kinetics.program import guarded
+from engine.kinetics.templates import Template
+from engine.methods.advancing import nothing_rare
+from engine.methods.jumping import LOOKS, arrival, count_down, tally, watched
+from engine.methods.options import stepper_of
+from engine.methods.propensity_tree import built, descend, for_each, refreshed, share_of
+from engine.methods.sparse_tables import Tables, tables_of
+from engine.network.expressions import TIME, symbols
+from engine.network.network import ReactionNetwork
+
+# From so many reactions on this step is taken.
+MANY = 400
+# What serving the stops of a block costs, in steps.
+SERVICE_COST = 25.0
+FEWEST_LANES, MOST_LANES = 32, 128
+
+
+def is_fitting(network: ReactionNetwork) -> bool:
+    """Whether the network is large enough, and none of its laws moves between events."""
+    if len(network.reactions) < MANY:
+        return False
+    moving = {TIME, *(i.name for i in network.inputs)}
+    for name, rule in network.rules.items():
+        if symbols(rule) & moving:
+            moving.add(name)
+    return not any(symbols(reaction.propensity) & moving for reaction in network.reactions)
+
+
+def stepper(method: Any, network: ReactionNetwork, num_trajectories: int) -> Stepper:
+    """What the lane machine needs to run the direct method in this way."""
+    fitting = min(num_trajectories // 8, MOST_LANES)
+    lanes = max(FEWEST_LANES, 1 << (max(fitting, 1).bit_length() - 1))
+    return stepper_of(
+        method,
+        network,
+        num_trajectories,
+        step=step,
+        resolve=nothing_rare,
+        options=None,
+        is_counting=False,
+        service_cost=SERVICE_COST,
+        packing=PACKING,
+    )._replace(lanes=method.lanes or lanes)
+
+
+def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) -> Lanes:
+    """Advance every lane by one event; lanes that wait stay as they are."""
+    tables = tables_of(model.program)
+    counts: Array = lanes.counts  # type: ignore[assignment]
+    tree, fixed = lanes.cache
+    row = jnp.arange(counts.shape[0], dtype=jnp.int32)
+    is_alive = lanes.remaining >= 0
+    wait_bits, generator = random.draw(lanes.generator)
+    choice_bits, generator = random.draw(generator)
+    unit_wait = random.exponential(wait_bits)
+    chosen, total = descend(
+        constants.is_running, tree, row * jnp.int32(tables.layout.width), tables.layout, share_of(choice_bits, wait_bits)
+    )
+    # An infinite total would freeze the clock: NaN stops the lane with a status instead.
+    total = jnp.where(total < jnp.inf, total, jnp.float32(jnp.nan))
+    wait = unit_wait / jnp.maximum(total, jnp.float32(1e-37))
+    is_event = jnp.ones_like(is_alive)
+    if model.is_looking:
+        longest = constants.span * jnp.float32(1 / LOOKS)
+        is_event, wait = wait <= longest, jnp.where(wait > longest, longest, wait)
+    countdown = count_down(lanes, wait)
+    is_fired = is_alive & countdown.is_inside & is_event
+    fired_row = jnp.where(is_fired, chosen, jnp.int32(len(tables.leaves)))
+    fired_row, countdown, generator, total = materialise(
+        constants.is_running, (fired_row, countdown, generator, total)
+    )
+
+    before = _columns(model, constants, counts)
+    counts = fire(tables, counts, fired_row)
+    after = _columns(model, constants, counts)
+    tree = updated(tables, counts, fixed, tree, fired_row)
+
+    def fired(name: str) -> Array:
+        return fired_row == jnp.int32(tables.leaves[model.network.reaction_names.index(name)])
+
+    unpacked = lanes._replace(counts=before)
+    tallies = tally(model, constants, unpacked, wait, is_alive, after, fired, is_fired)
+    changed = watched(model, constants, after, countdown.remaining, is_fired)
+    return Lanes(
+        counts,  # type: ignore[arg-type]
+        generator,
+        *arrival(lanes, countdown, is_alive, changed),
+        jnp.where(is_alive, total, lanes.scale),
+        lanes.num_steps + is_alive.astype(jnp.int32),
+        lanes.num_events + is_fired.astype(jnp.int32) if model.is_counting else lanes.num_events,
+        tallies,
+        (tree, fixed),
+    )
+
+
+def fire(tables: Tables, counts: Array, fired: Array) -> Array:
+    """Counts after the fired reactions; the last row of the tables changes nothing."""
+    row = jnp.arange(counts.shape[0], dtype=jnp.int32)[:, None]
+    columns = jnp.asarray(tables.changed).at[fired].get(mode="promise_in_bounds")
+    changes = jnp.asarray(tables.changes).at[fired].get(mode="promise_in_bounds")
+    return counts.at[row, columns].add(changes, mode="promise_in_bounds")
+
+
+def updated(tables: Tables, counts: Array, fixed: Array, tree: Array, fired: Array) -> Array:
+    """The trees after the fired reactions: what they change, computed anew from the counts."""
+    lane = jnp.arange(counts.shape[0], dtype=jnp.int32)[:, None]
+    owner = lane if fixed.shape[0] > 1 else jnp.zeros_like(lane)
+    row = lane * jnp.int32(tables.layout.width)
+    templates = tables.templates.templates
+    for template, members, dependents in zip(
+        templates, tables.members, tables.dependents, strict=True
+    ):
+        entrants, leaves = jnp.asarray(_entrants(template)), jnp.asarray(members)
+
+        def update(
+            entries: Array,
+            tree: Array,
+            template: Template = template,
+            entrants: Array = entrants,
+            leaves: Array = leaves,
+        ) -> Array:
+            found = _propensities(
+                template,
+                _taken(entrants, entries),
+                lambda column: counts.at[lane, column].get(mode="promise_in_bounds"),
+                lambda column: fixed.at[owner, column].get(mode="promise_in_bounds"),
+            )
+            return tree.at[row + _taken(leaves, entries)].set(found, mode="promise_in_bounds")
+
+        tree = for_each(dependents, fired, update, tree)
+    return refreshed(tree, row[:, 0], tables.layout, tables.sums, fired)
+
+
+def _taken(table: Array, index: Array) -> Array:
+    return table.at[index].get(mode="promise_in_bounds")
+
+
+def _entrants(template: Template) -> np.ndarray:
+    """Columns, then the offsets of slots that have any, per member; a last row for none."""
+    is_offset = template.offsets.any(axis=0)
+    table = np.concatenate([template.columns, template.offsets[:, is_offset]], axis=1)
+    return np.pad(table, ((0, 1), (0, 0))).astype(np.int32)
+
+
+def _propensities(
+    template: Template,
+    entrants: Array,
+    count_at: Callable[[Array], Array],
+    fixed_at: Callable[[Array], Array],
+) -> Array:
+    """The template's law on members given by their rows of `_entrants`, (..., columns)."""
+    values: dict[str, Array] = {}
+    next_offset = len(template.slots)
+    for position, name in enumerate(template.slots):
+        column = entrants[..., position]
+        if not template.is_count[position]:
+            values[name] = fixed_at(column)
+            continue
+        count = count_at(column)
+        if template.offsets[:, position].any():
+            count = count - entrants[..., next_offset]
+            next_offset += 1
+        values[name] = count.astype(jnp.float32)
+    law = evaluate(template.law, values, jnp, jnp.float32)
+    law = jnp.broadcast_to(law, entrants.shape[:-1])
+    return guarded(law, template.guard, values, jnp, jnp.float32)
+
+
+def _columns(model: LaneModel, constants: Constants, counts: Array) -> tuple[Array, ...]:
+    """The counts as the rest of the machine knows them, for tallies and triggers to look at."""
+    names = model.network.species_names
+    looked = _looked(model)
+    if not looked:
+        return tuple(counts[:, 0] for _ in names)
+    found = {name: counts[:, i] for i, name in enumerate(names) if name in looked}
+    # Taken out before the counts are written over, or XLA would keep a copy of all of them.
+    found = materialise(constants.is_running, found)
+    nothing = jnp.zeros(counts.shape[:1], jnp.int32)
+    return tuple(found.get(name, nothing) for name in names)
+
+
+def _looked(model: LaneModel) -> frozenset[str]:
+    """Species that some tally or trigger looks at, or a rule that one of them may use."""
+    looked = [*model.program.observables.values()]
+    looked += [event.trigger for event in model.network.events]
+    if not looked:
+        return frozenset()
+    return frozenset().union(*map(symbols, [*looked, *model.program.rules.values()]))
+
+
+# How the lanes are laid out for the steps of a block: a row of memory per lane.
+
+
+def empty(model: LaneModel, num_lanes: int) -> tuple[Array, ...]:
+    """Trees of lanes that have not begun."""
+    return (jnp.zeros((num_lanes * tables_of(model.program).layout.width,), jnp.float32),)
+
+
+def packed(model: LaneModel, constants: Constants, lanes: Lanes, is_stale: Array) -> Lanes:
+    """Counts as an array (L, S + 2), behind them a one and a spare; trees of stale lanes anew."""
+    tables = tables_of(model.program)
+    nothing = jnp.zeros_like(lanes.counts[0])
+    counts = jnp.stack([*lanes.counts, nothing + jnp.int32(1), nothing], axis=1)
+    fixed = _fixed(tables, constants)
+    order = jnp.nonzero(is_stale, size=is_stale.shape[0], fill_value=0)[0].astype(jnp.int32)
+
+    def rebuild(k: Array, tree: Array) -> Array:
+        lane = order[k]
+        mine = counts[lane]
+        numbers = fixed[lane if fixed.shape[0] > 1 else 0]
+        leaves = jnp.zeros((len(tables.leaves),), jnp.float32)
+        for template in tables.templates.templates:
+            found = _propensities(
+                template,
+                jnp.asarray(_entrants(template)[:-1]),
+                lambda column: _taken(mine, column),
+                lambda column: _taken(numbers, column),
+            )
+            positions = jnp.asarray(tables.leaves[template.reactions])
+            leaves = leaves.at[positions].set(found, mode="promise_in_bounds", unique_indices=True)
+        start = lane * jnp.int32(tables.layout.width)
+        return lax.dynamic_update_slice(tree, built(leaves, tables.layout), (start,))
+
+    number = jnp.sum(is_stale, dtype=jnp.int32)
+    tree = lax.fori_loop(jnp.int32(0), number, rebuild, lanes.cache[0])
+    return lanes._replace(counts=counts, cache=(tree, fixed))
+
+
+def unpacked(model: LaneModel, lanes: Lanes) -> Lanes:
+    """An array per species again."""
+    counts: Array = lanes.counts  # type: ignore[assignment]
+    columns = tuple(counts[:, i] for i in range(len(model.network.species)))
+    return lanes._replace(counts=columns, cache=lanes.cache[:1])
+
+
+def _fixed(tables: Tables, constants: Constants) -> Array:
+    """What stands still between two stops, (L, F), or (1, F) where all patients share it."""
+    values = (*constants.coefficients, *constants.variables)
+    is_shared = all(value.ndim == 0 for value in values)
+    num_rows = 1 if is_shared else constants.stop.shape[0]
+    literals = [jnp.float32(value) for value in tables.templates.literals]
+    return jnp.stack([jnp.broadcast_to(v, (num_rows,)) for v in (*values, *literals)], axis=1)
+
+
+PACKING = Packing(empty, packed, unpacked)
