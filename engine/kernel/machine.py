@@ -45,13 +45,14 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
             machine = _paced(stepper, serve(model, stepper, patients, machine))
             constants = machine.constants
             steps = _block_length(stepper, machine)
+            filled = stepper.packing.filled(model, constants, machine.lanes, is_stale)
             lanes = lax.fori_loop(
                 0,
                 steps,
                 lambda _, lanes: stepper.step(model, stepper.options, constants, lanes),
-                stepper.packing.packed(model, constants, machine.lanes, is_stale),
+                machine.lanes._replace(cache=filled),
             )
-            return machine._replace(lanes=stepper.packing.unpacked(model, lanes), block=steps)
+            return machine._replace(lanes=lanes, block=steps)
 
         return lax.while_loop(is_running, block, machine).results
 
@@ -118,9 +119,12 @@ def _start(model: LaneModel, stepper: Stepper, patients: Patients) -> Machine:
     counts = tuple(zero if is_real else none for is_real in model.is_real)
     idle = jnp.full(shape, -jnp.inf, jnp.float32)
     lanes = Lanes(counts, (word, word, word, word), idle, zero, zero, none, none, ())
-    tallies = _start_tallies(model, constants, lanes)
-    lanes = lanes._replace(tallies=tallies, cache=stepper.packing.empty(model, stepper.lanes))
+    lanes = lanes._replace(tallies=_start_tallies(model, constants, lanes))
     results = _no_results(model, patients, lanes)
+    lanes = lanes._replace(
+        counts=stepper.packing.stacked(model, counts, stepper.lanes),
+        cache=stepper.packing.empty(model, constants),
+    )
     nothing = (jnp.int32(0), jnp.int32(0), jnp.int32(0), jnp.float32(0), jnp.float32(0))
     return Machine(lanes, constants, course, *nothing, results)
 
@@ -204,9 +208,12 @@ def _fresh(
     course = Course(
         rows, key, word, clock.Time(zero, zero), none, none, none, none, truths, pending
     )
-    counts = widened(patients.counts)
-    lanes = Lanes(counts, (word, word, word, word), idle, zero, zero, none, none, ())
-    return lanes._replace(tallies=_start_tallies(model, constants, lanes)), constants, course
+    counts = gathered(patients.counts)
+    columns = tuple(jnp.broadcast_to(c, rows.shape) for c in counts)
+    lanes = Lanes(columns, (word, word, word, word), idle, zero, zero, none, none, ())
+    tallies = _start_tallies(model, constants, lanes)
+    lanes = lanes._replace(counts=stepper.packing.stacked(model, counts, stepper.lanes), tallies=tallies)
+    return lanes, constants, course
 
 
 def _no_results(model: LaneModel, patients: Patients, lanes: Lanes) -> Results:

@@ -8,7 +8,7 @@ Use when reactions number hundreds or more; cannot do laws that move between eve
 Fastest when each reaction changes few of the others' propensities.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -68,9 +68,9 @@ def stepper(method: Any, network: ReactionNetwork, num_trajectories: int) -> Ste
 def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) -> Lanes:
     """Advance every lane by one event; lanes that wait stay as they are."""
     tables = tables_of(model.program)
-    counts: Array = lanes.counts  # type: ignore[assignment]
+    (counts,) = lanes.counts
     tree, fixed = lanes.cache
-    row = jnp.arange(counts.shape[0], dtype=jnp.int32)
+    row = jnp.arange(counts.shape[1], dtype=jnp.int32)
     is_alive = lanes.remaining >= 0
     wait_bits, generator = random.draw(lanes.generator)
     choice_bits, generator = random.draw(generator)
@@ -104,7 +104,7 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
     tallies = tally(model, constants, unpacked, wait, is_alive, after, fired, is_fired)
     changed = watched(model, constants, after, countdown.remaining, is_fired)
     return Lanes(
-        counts,  # type: ignore[arg-type]
+        (counts,),
         generator,
         *arrival(lanes, countdown, is_alive, changed),
         jnp.where(is_alive, total, lanes.scale),
@@ -117,15 +117,15 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
 
 def fire(tables: Tables, counts: Array, fired: Array) -> Array:
     """Counts after the fired reactions; the last row of the tables changes nothing."""
-    row = jnp.arange(counts.shape[0], dtype=jnp.int32)[:, None]
+    lane = jnp.arange(counts.shape[1], dtype=jnp.int32)[:, None]
     columns = jnp.asarray(tables.changed).at[fired].get(mode="promise_in_bounds")
     changes = jnp.asarray(tables.changes).at[fired].get(mode="promise_in_bounds")
-    return counts.at[row, columns].add(changes, mode="promise_in_bounds")
+    return counts.at[columns, lane].add(changes, mode="promise_in_bounds")
 
 
 def updated(tables: Tables, counts: Array, fixed: Array, tree: Array, fired: Array) -> Array:
     """The trees after the fired reactions: what they change, computed anew from the counts."""
-    lane = jnp.arange(counts.shape[0], dtype=jnp.int32)[:, None]
+    lane = jnp.arange(counts.shape[1], dtype=jnp.int32)[:, None]
     owner = lane if fixed.shape[0] > 1 else jnp.zeros_like(lane)
     row = lane * jnp.int32(tables.layout.width)
     templates = tables.templates.templates
@@ -144,7 +144,7 @@ def updated(tables: Tables, counts: Array, fixed: Array, tree: Array, fired: Arr
             found = _propensities(
                 template,
                 _taken(entrants, entries),
-                lambda column: counts.at[lane, column].get(mode="promise_in_bounds"),
+                lambda column: counts.at[column, lane].get(mode="promise_in_bounds"),
                 lambda column: fixed.at[owner, column].get(mode="promise_in_bounds"),
             )
             return tree.at[row + _taken(leaves, entries)].set(found, mode="promise_in_bounds")
@@ -193,11 +193,11 @@ def _columns(model: LaneModel, constants: Constants, counts: Array) -> tuple[Arr
     names = model.network.species_names
     looked = _looked(model)
     if not looked:
-        return tuple(counts[:, 0] for _ in names)
-    found = {name: counts[:, i] for i, name in enumerate(names) if name in looked}
+        return tuple(counts[0] for _ in names)
+    found = {name: counts[i] for i, name in enumerate(names) if name in looked}
     # Taken out before the counts are written over, or XLA would keep a copy of all of them.
     found = materialise(constants.is_running, found)
-    nothing = jnp.zeros(counts.shape[:1], jnp.int32)
+    nothing = jnp.zeros(counts.shape[1:], jnp.int32)
     return tuple(found.get(name, nothing) for name in names)
 
 
@@ -210,25 +210,61 @@ def _looked(model: LaneModel) -> frozenset[str]:
     return frozenset().union(*map(symbols, [*looked, *model.program.rules.values()]))
 
 
-# How the lanes are laid out for the steps of a block: a row of memory per lane.
+# How the counts are laid out, and what is kept from step to step.
 
 
-def empty(model: LaneModel, num_lanes: int) -> tuple[Array, ...]:
-    """Trees of lanes that have not begun."""
-    return (jnp.zeros((num_lanes * tables_of(model.program).layout.width,), jnp.float32),)
+def stacked(
+    model: LaneModel, counts: tuple[Array, ...], num_lanes: int
+) -> tuple[Array, ...]:
+    """One array (S + 2, L): behind the species a count of one, and a spare one."""
+    # What all lanes share is one column, broadcast: an array per species would be compiled apart.
+    shared = [count if count.ndim == 0 else jnp.int32(0) for count in counts]
+    column = jnp.stack([*shared, jnp.int32(1), jnp.int32(0)])
+    own = {row: count for row, count in enumerate(counts) if count.ndim}
+    if len(own) == len(counts):
+        ends = jnp.broadcast_to(column[-2:, None], (2, num_lanes))
+        return (jnp.concatenate([jnp.stack(list(own.values())), ends]),)
+    table = jnp.broadcast_to(column[:, None], (len(counts) + 2, num_lanes))
+    if own:
+        table = table.at[np.array(list(own))].set(jnp.stack(list(own.values())))
+    return (table,)
 
 
-def packed(model: LaneModel, constants: Constants, lanes: Lanes, is_stale: Array) -> Lanes:
-    """Counts as an array (L, S + 2), behind them a one and a spare; trees of stale lanes anew."""
+def columns(model: LaneModel, counts: tuple[Array, ...]) -> tuple[Array, ...]:
+    """An array per species again."""
+    return tuple(counts[0][i] for i in range(len(model.network.species)))
+
+
+def rows(counts: tuple[Array, ...], positions: Sequence[int]) -> list[Array]:
+    """The counts of some species, (k, L)."""
+    if not positions:
+        return []
+    chosen = np.asarray(positions)
+    if np.array_equal(chosen, np.arange(chosen[0], chosen[0] + len(chosen))):
+        return [counts[0][int(chosen[0]) : int(chosen[-1]) + 1]]
+    return [counts[0][chosen]]
+
+
+def empty(model: LaneModel, constants: Constants) -> tuple[Array, ...]:
+    """Trees of lanes that have not begun, and the fixed numbers."""
     tables = tables_of(model.program)
-    nothing = jnp.zeros_like(lanes.counts[0])
-    counts = jnp.stack([*lanes.counts, nothing + jnp.int32(1), nothing], axis=1)
-    fixed = _fixed(tables, constants)
+    tree = jnp.zeros((constants.stop.shape[0] * tables.layout.width,), jnp.float32)
+    return tree, _fixed(tables, constants)
+
+
+def filled(
+    model: LaneModel, constants: Constants, lanes: Lanes, is_stale: Array
+) -> tuple[Array, ...]:
+    """The trees, those of stale lanes made anew, and the fixed numbers."""
+    tables = tables_of(model.program)
+    (counts,) = lanes.counts
+    # Numbers that all patients share never change.
+    fixed = lanes.cache[1] if lanes.cache[1].shape[0] == 1 else _fixed(tables, constants)
     order = jnp.nonzero(is_stale, size=is_stale.shape[0], fill_value=0)[0].astype(jnp.int32)
 
     def rebuild(k: Array, tree: Array) -> Array:
         lane = order[k]
-        mine = counts[lane]
+        mine = counts[:, lane]
         numbers = fixed[lane if fixed.shape[0] > 1 else 0]
         leaves = jnp.zeros((len(tables.leaves),), jnp.float32)
         for template in tables.templates.templates:
@@ -245,14 +281,7 @@ def packed(model: LaneModel, constants: Constants, lanes: Lanes, is_stale: Array
 
     number = jnp.sum(is_stale, dtype=jnp.int32)
     tree = lax.fori_loop(jnp.int32(0), number, rebuild, lanes.cache[0])
-    return lanes._replace(counts=counts, cache=(tree, fixed))
-
-
-def unpacked(model: LaneModel, lanes: Lanes) -> Lanes:
-    """An array per species again."""
-    counts: Array = lanes.counts  # type: ignore[assignment]
-    columns = tuple(counts[:, i] for i in range(len(model.network.species)))
-    return lanes._replace(counts=columns, cache=lanes.cache[:1])
+    return tree, fixed
 
 
 def _fixed(tables: Tables, constants: Constants) -> Array:
@@ -264,4 +293,4 @@ def _fixed(tables: Tables, constants: Constants) -> Array:
     return jnp.stack([jnp.broadcast_to(v, (num_rows,)) for v in (*values, *literals)], axis=1)
 
 
-PACKING = Packing(empty, packed, unpacked)
+PACKING = Packing(stacked, columns, rows, empty, filled)
