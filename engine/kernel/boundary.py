@@ -42,7 +42,13 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
         results = _save(model, stepper.packing, constants, lanes, course, is_saved, results)
     visit = Visit(is_reached & is_sound, is_waiting & is_sound, is_waiting, now)
     lanes, constants, course, next_event = _happen(
-        model, stepper.packing, patients, lanes, constants, course._replace(segment=segment, status=status), visit
+        model,
+        stepper.packing,
+        patients,
+        lanes,
+        constants,
+        course._replace(segment=segment, status=status),
+        visit,
     )
     if not model.is_trough_saved:
         is_saved = is_saved & (course.status == jnp.int32(Status.COMPLETE))
@@ -51,7 +57,9 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
     num_times = patients.save_high.shape[0] - 1
     is_over = is_live & ((save_index >= num_times) | (status != jnp.int32(Status.COMPLETE)))
     num_stops = course.num_stops + (is_reached & (lanes.num_steps > 0)).astype(jnp.int32)
-    results = _finish(model, stepper.packing, lanes, course.row, status, num_stops, is_over, results)
+    results = _finish(
+        model, stepper.packing, lanes, course.row, status, num_stops, is_over, results
+    )
 
     stop = _next_stop(patients, course.row, save_index, course.dose_index, next_event)
     remaining = jnp.where(

@@ -212,7 +212,9 @@ def _fresh(
     columns = tuple(jnp.broadcast_to(c, rows.shape) for c in counts)
     lanes = Lanes(columns, (word, word, word, word), idle, zero, zero, none, none, ())
     tallies = _start_tallies(model, constants, lanes)
-    lanes = lanes._replace(counts=stepper.packing.stacked(model, counts, stepper.lanes), tallies=tallies)
+    lanes = lanes._replace(
+        counts=stepper.packing.stacked(model, counts, stepper.lanes), tallies=tallies
+    )
     return lanes, constants, course
 
 

@@ -25,7 +25,15 @@ from engine.kinetics.templates import Template
 from engine.methods.advancing import nothing_rare
 from engine.methods.jumping import LOOKS, arrival, count_down, tally, watched
 from engine.methods.options import stepper_of
-from engine.methods.propensity_tree import built, descend, for_each, refreshed, share_of
+from engine.methods.propensity_tree import (
+    Tree,
+    blank,
+    descend,
+    for_each,
+    refreshed,
+    replaced,
+    share_of,
+)
 from engine.methods.sparse_tables import Tables, tables_of
 from engine.network.expressions import TIME, symbols
 from engine.network.network import ReactionNetwork
@@ -69,15 +77,13 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
     """Advance every lane by one event; lanes that wait stay as they are."""
     tables = tables_of(model.program)
     (counts,) = lanes.counts
-    tree, fixed = lanes.cache
-    row = jnp.arange(counts.shape[1], dtype=jnp.int32)
+    tree, fixed = Tree(*lanes.cache[:2]), lanes.cache[2]
     is_alive = lanes.remaining >= 0
     wait_bits, generator = random.draw(lanes.generator)
     choice_bits, generator = random.draw(generator)
     unit_wait = random.exponential(wait_bits)
-    chosen, total = descend(
-        constants.is_running, tree, row * jnp.int32(tables.layout.width), tables.layout, share_of(choice_bits, wait_bits)
-    )
+    share = share_of(choice_bits, wait_bits)
+    chosen, total = descend(constants.is_running, tables, tree, share)
     # An infinite total would freeze the clock: NaN stops the lane with a status instead.
     total = jnp.where(total < jnp.inf, total, jnp.float32(jnp.nan))
     wait = unit_wait / jnp.maximum(total, jnp.float32(1e-37))
@@ -95,7 +101,7 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
     before = _columns(model, constants, counts)
     counts = fire(tables, counts, fired_row)
     after = _columns(model, constants, counts)
-    tree = updated(tables, counts, fixed, tree, fired_row)
+    tree = updated(tables, constants, counts, fixed, tree, fired_row)
 
     def fired(name: str) -> Array:
         return fired_row == jnp.int32(tables.leaves[model.network.reaction_names.index(name)])
@@ -111,7 +117,7 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
         lanes.num_steps + is_alive.astype(jnp.int32),
         lanes.num_events + is_fired.astype(jnp.int32) if model.is_counting else lanes.num_events,
         tallies,
-        (tree, fixed),
+        (*tree, fixed),
     )
 
 
@@ -123,34 +129,40 @@ def fire(tables: Tables, counts: Array, fired: Array) -> Array:
     return counts.at[columns, lane].add(changes, mode="promise_in_bounds")
 
 
-def updated(tables: Tables, counts: Array, fixed: Array, tree: Array, fired: Array) -> Array:
+def updated(
+    tables: Tables, constants: Constants, counts: Array, fixed: Array, tree: Tree, fired: Array
+) -> Tree:
     """The trees after the fired reactions: what they change, computed anew from the counts."""
-    lane = jnp.arange(counts.shape[1], dtype=jnp.int32)[:, None]
-    owner = lane if fixed.shape[0] > 1 else jnp.zeros_like(lane)
-    row = lane * jnp.int32(tables.layout.width)
-    templates = tables.templates.templates
+    is_running, templates = constants.is_running, tables.templates.templates
+    found_leaves = tree.leaves
     for template, members, dependents in zip(
         templates, tables.members, tables.dependents, strict=True
     ):
         entrants, leaves = jnp.asarray(_entrants(template)), jnp.asarray(members)
 
         def update(
-            entries: Array,
-            tree: Array,
+            lane: Array,
+            entry: Array,
+            known: Array,
             template: Template = template,
             entrants: Array = entrants,
             leaves: Array = leaves,
         ) -> Array:
+            owner = lane if fixed.shape[0] > 1 else jnp.zeros_like(lane)
             found = _propensities(
                 template,
-                _taken(entrants, entries),
+                _taken(entrants, entry),
                 lambda column: counts.at[column, lane].get(mode="promise_in_bounds"),
                 lambda column: fixed.at[owner, column].get(mode="promise_in_bounds"),
             )
-            return tree.at[row + _taken(leaves, entries)].set(found, mode="promise_in_bounds")
+            leaf = _taken(leaves, entry)
+            place = lane * jnp.int32(tables.num_leaves) + leaf
+            spare = jnp.int32(known.shape[0] - 1)
+            place = jnp.where(leaf == jnp.int32(tables.num_leaves), spare, place)
+            return known.at[place].set(found, mode="promise_in_bounds")
 
-        tree = for_each(dependents, fired, update, tree)
-    return refreshed(tree, row[:, 0], tables.layout, tables.sums, fired)
+        found_leaves = for_each(is_running, dependents, fired, update, found_leaves)
+    return refreshed(is_running, tables, tree._replace(leaves=found_leaves), fired)
 
 
 def _taken(table: Array, index: Array) -> Array:
@@ -213,9 +225,7 @@ def _looked(model: LaneModel) -> frozenset[str]:
 # How the counts are laid out, and what is kept from step to step.
 
 
-def stacked(
-    model: LaneModel, counts: tuple[Array, ...], num_lanes: int
-) -> tuple[Array, ...]:
+def stacked(model: LaneModel, counts: tuple[Array, ...], num_lanes: int) -> tuple[Array, ...]:
     """One array (S + 2, L): behind the species a count of one, and a spare one."""
     # What all lanes share is one column, broadcast: an array per species would be compiled apart.
     shared = [count if count.ndim == 0 else jnp.int32(0) for count in counts]
@@ -248,8 +258,7 @@ def rows(counts: tuple[Array, ...], positions: Sequence[int]) -> list[Array]:
 def empty(model: LaneModel, constants: Constants) -> tuple[Array, ...]:
     """Trees of lanes that have not begun, and the fixed numbers."""
     tables = tables_of(model.program)
-    tree = jnp.zeros((constants.stop.shape[0] * tables.layout.width,), jnp.float32)
-    return tree, _fixed(tables, constants)
+    return (*blank(tables, constants.stop.shape[0]), _fixed(tables, constants))
 
 
 def filled(
@@ -259,10 +268,10 @@ def filled(
     tables = tables_of(model.program)
     (counts,) = lanes.counts
     # Numbers that all patients share never change.
-    fixed = lanes.cache[1] if lanes.cache[1].shape[0] == 1 else _fixed(tables, constants)
+    fixed = lanes.cache[2] if lanes.cache[2].shape[0] == 1 else _fixed(tables, constants)
     order = jnp.nonzero(is_stale, size=is_stale.shape[0], fill_value=0)[0].astype(jnp.int32)
 
-    def rebuild(k: Array, tree: Array) -> Array:
+    def rebuild(k: Array, tree: Tree) -> Tree:
         lane = order[k]
         mine = counts[:, lane]
         numbers = fixed[lane if fixed.shape[0] > 1 else 0]
@@ -276,12 +285,11 @@ def filled(
             )
             positions = jnp.asarray(tables.leaves[template.reactions])
             leaves = leaves.at[positions].set(found, mode="promise_in_bounds", unique_indices=True)
-        start = lane * jnp.int32(tables.layout.width)
-        return lax.dynamic_update_slice(tree, built(leaves, tables.layout), (start,))
+        return replaced(tables, tree, lane, leaves)
 
     number = jnp.sum(is_stale, dtype=jnp.int32)
-    tree = lax.fori_loop(jnp.int32(0), number, rebuild, lanes.cache[0])
-    return tree, fixed
+    old = Tree(*lanes.cache[:2])
+    return (*lax.fori_loop(jnp.int32(0), number, rebuild, old), fixed)
 
 
 def _fixed(tables: Tables, constants: Constants) -> Array:

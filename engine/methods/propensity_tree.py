@@ -1,6 +1,6 @@
 """A tree of sums over propensities, one per lane: kept up to date, and descended to choose one.
 
-Every inner entry is computed anew from its children whenever one of them changes, never by adding
+Every sum is computed anew from its children whenever one of them may have changed, never by adding
 a difference, so nothing drifts. A descent works with pairs of float32 (a number and its rounding
 error, Dekker 1971, doi:10.1007/BF01397083), on a uniform of 44 bits.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 from engine.kernel.materialise import materialise
-from engine.methods.sparse_tables import FAN_OUT, STRIDE, Layout, Lists
+from engine.methods.sparse_tables import FAN_OUT, STRIDE, Lists, Tables
 
 
 class Pair(NamedTuple):
@@ -46,84 +46,138 @@ def total(children: Sequence[Array]) -> Array:
     return parts[0]
 
 
-def children_of(flat: Array, row: Array, first: Array) -> list[Array]:
-    """The entries of one node of every lane, as (L,) arrays."""
-    found = runs(flat, row + first, FAN_OUT)
+class Tree(NamedTuple):
+    """The propensities of every lane and their sums.
+
+    Attributes:
+        leaves: propensities, each lane's in a row, and one spare place; (L * num_leaves + 1,).
+        nodes: sums of FAN_OUT of them, lanes side by side, and a spare row; (num_nodes + 1, L).
+    """
+
+    leaves: Array
+    nodes: Array
+
+
+def blank(tables: Tables, num_lanes: int) -> Tree:
+    """Trees in which every propensity is zero."""
+    leaves = jnp.zeros((num_lanes * tables.num_leaves + 1,), jnp.float32)
+    return Tree(leaves, jnp.zeros((tables.num_nodes + 1, num_lanes), jnp.float32))
+
+
+def replaced(tables: Tables, tree: Tree, lane: Array, propensities: Array) -> Tree:
+    """One lane's tree made anew from its propensities, (R,) in the order of the leaves."""
+    fill = tables.num_leaves - propensities.shape[0]
+    leaves = jnp.pad(propensities, (0, fill))
+    groups = leaves.reshape(-1, FAN_OUT)
+    sums = total([groups[:, k] for k in range(FAN_OUT)])
+    sums = jnp.pad(sums, (0, tables.num_nodes + 1 - sums.shape[0]))
+    return Tree(
+        lax.dynamic_update_slice(tree.leaves, leaves, (lane * jnp.int32(tables.num_leaves),)),
+        lax.dynamic_update_slice(tree.nodes, sums[:, None], (jnp.int32(0), lane)),
+    )
+
+
+def refreshed(is_running: Array, tables: Tables, tree: Tree, fired: Array) -> Tree:
+    """The trees after the propensities that follow the fired reactions have changed."""
+
+    def update(lane: Array, node: Array, nodes: Array) -> Array:
+        is_spare = node == jnp.int32(tables.num_nodes)
+        first = jnp.where(is_spare, jnp.int32(0), node * jnp.int32(FAN_OUT))
+        sums = total(_family(tables, tree.leaves, lane, first))
+        return nodes.at[node, lane].set(sums, mode="promise_in_bounds")
+
+    return tree._replace(nodes=for_each(is_running, tables.nodes, fired, update, tree.nodes))
+
+
+def _family(tables: Tables, leaves: Array, lane: Array, first: Array) -> list[Array]:
+    """FAN_OUT leaves of lanes from given ones on."""
+    found = runs(leaves, lane * jnp.int32(tables.num_leaves) + first, FAN_OUT)
     return [found[..., k] for k in range(FAN_OUT)]
 
 
-def built(leaves: Array, layout: Layout) -> Array:
-    """A lane's tree (width,) from its propensities (R,)."""
-    level = jnp.zeros((layout.sizes[0],), jnp.float32).at[: leaves.shape[0]].set(leaves)
-    levels = [level]
-    for size in layout.sizes[1:]:
-        nodes = level.reshape(-1, FAN_OUT)
-        sums = total([nodes[:, k] for k in range(FAN_OUT)])
-        level = jnp.pad(sums, (0, size - sums.shape[0]))
-        levels.append(level)
-    return jnp.concatenate([*levels, jnp.zeros((1,), jnp.float32)])
-
-
-def refreshed(
-    flat: Array, row: Array, layout: Layout, sums: Sequence[Lists], fired: Array
-) -> Array:
-    """The trees after the propensities that follow the fired reactions have changed."""
-    for level, lists in enumerate(sums):
-        below, here = layout.starts[level], layout.starts[level + 1]
-        spare = layout.width - 1
-
-        def update(
-            entries: Array, flat: Array, below: int = below, here: int = here, spare: int = spare
-        ) -> Array:
-            nodes = jnp.where(entries == spare, jnp.int32(0), entries - jnp.int32(here))
-            first = row[:, None] + nodes * jnp.int32(FAN_OUT) + jnp.int32(below)
-            found = runs(flat, first, FAN_OUT)
-            sums = total([found[..., k] for k in range(FAN_OUT)])
-            return flat.at[row[:, None] + entries].set(sums, mode="promise_in_bounds")
-
-        flat = for_each(lists, fired, update, flat)
-    return flat
-
-
 def for_each(
-    lists: Lists, fired: Array, body: Callable[[Array, Array], Array], state: Array
+    is_running: Array,
+    lists: Lists,
+    fired: Array,
+    body: Callable[[Array, Array, Array], Array],
+    state: Array,
 ) -> Array:
-    """Apply `body` to (L, STRIDE) entries of the fired reactions' lists until all are done."""
+    """Apply `body` (lanes, entries, state) to all entries of the fired reactions' lists.
+
+    The lists of all lanes are worked off as one, STRIDE entries at a time: lanes differ much in how
+    much follows their reaction, and padding them to the longest list would cost three times as
+    much.
+    """
     if not lists.lengths.any():
         return state
-    first = _taken(lists.starts, fired)
     length = _taken(lists.lengths, fired)
+    ends = jnp.cumsum(length, dtype=jnp.int32)
+    first = _taken(lists.starts, fired) - (ends - length)
+    number = ends[-1]
+    padding = (1 << (fired.shape[0] - 1).bit_length()) - fired.shape[0]
+    ends = jnp.pad(ends, (0, padding), constant_values=np.iinfo(np.int32).max)
+    ends, first = materialise(is_running, (ends, first))
     items = jnp.asarray(lists.items)
-    trips = (jnp.max(length) + jnp.int32(STRIDE - 1)) // jnp.int32(STRIDE)
     within = jnp.arange(STRIDE, dtype=jnp.int32)
 
     def turn(k: Array, state: Array) -> Array:
-        done = k * jnp.int32(STRIDE)
-        start = jnp.where(done < length, first + done, jnp.int32(0))
-        entries = runs(items, start, STRIDE)
-        is_one = done + within[None, :] < length[:, None]
-        return body(jnp.where(is_one, entries, jnp.int32(lists.filler)), state)
+        item = k * jnp.int32(STRIDE) + within
+        lane = _owner(ends, item, fired.shape[0])
+        is_one = item < number
+        entry = _at(items, jnp.where(is_one, _at(first, lane) + item, jnp.int32(0)))
+        return body(lane, jnp.where(is_one, entry, jnp.int32(lists.filler)), state)
 
+    trips = (number + jnp.int32(STRIDE - 1)) // jnp.int32(STRIDE)
     return lax.fori_loop(jnp.int32(0), trips, turn, state)
 
 
+def _owner(ends: Array, item: Array, num_lanes: int) -> Array:
+    """Which lane's list an item of the joined list is in: the first that ends beyond it."""
+    lane = jnp.zeros_like(item)
+    half = ends.shape[0] // 2
+    while half:
+        is_later = _at(ends, lane + jnp.int32(half - 1)) <= item
+        lane = jnp.where(is_later, lane + jnp.int32(half), lane)
+        half //= 2
+    return jnp.minimum(lane, jnp.int32(num_lanes - 1))
+
+
+def _at(table: Array, index: Array) -> Array:
+    return table.at[index].get(mode="promise_in_bounds")
+
+
 def _taken(table: np.ndarray, index: Array) -> Array:
-    return jnp.asarray(table).at[index].get(mode="promise_in_bounds")
+    return _at(jnp.asarray(table), index)
 
 
-def descend(
-    is_running: Array, flat: Array, row: Array, layout: Layout, share: "Share"
-) -> tuple[Array, Array]:
-    """The leaf at a share of the total of every lane; and the total."""
-    top = children_of(flat, row, jnp.int32(layout.starts[-1]))
+def descend(is_running: Array, tables: Tables, tree: Tree, share: "Share") -> tuple[Array, Array]:
+    """The leaf at a share of the total of every lane; and the total.
+
+    The sums above the nodes are made anew at every step: lanes stand side by side in them, which
+    makes this cheaper than to look up what has changed.
+    """
+    levels = [tree.nodes[:-1]]
+    while levels[0].shape[0] > FAN_OUT:
+        below = levels[0].reshape(-1, FAN_OUT, levels[0].shape[1])
+        above = total([below[:, k] for k in range(FAN_OUT)])
+        above = jnp.pad(above, ((0, -above.shape[0] % FAN_OUT), (0, 0)))
+        levels.insert(0, materialise(is_running, above))
+    top = [levels[0][k] for k in range(FAN_OUT)]
     whole = total(top)
     whole, point = materialise(is_running, (whole, share.of(whole)))
-    child = jnp.zeros_like(row)
-    for start in reversed(layout.starts):
-        children = children_of(flat, row, child * jnp.int32(FAN_OUT) + jnp.int32(start))
-        below, point = materialise(is_running, _choose(children, point))
-        child = child * jnp.int32(FAN_OUT) + below
-    return child, whole
+    lane = jnp.arange(whole.shape[0], dtype=jnp.int32)
+    child, point = materialise(is_running, _choose(top, point))
+    for level in levels[1:]:
+        first = child * jnp.int32(FAN_OUT)
+        family = [
+            level.at[first + jnp.int32(k), lane].get(mode="promise_in_bounds")
+            for k in range(FAN_OUT)
+        ]
+        below, point = materialise(is_running, _choose(family, point))
+        child = first + below
+    first = child * jnp.int32(FAN_OUT)
+    below, point = _choose(_family(tables, tree.leaves, lane, first), point)
+    return materialise(is_running, first + below), whole
 
 
 def _choose(children: Sequence[Array], point: Pair) -> tuple[Array, Pair]:

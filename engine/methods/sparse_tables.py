@@ -11,8 +11,8 @@ from engine.kinetics.templates import Templates, templates_of
 
 # Children of a node of the tree of sums.
 FAN_OUT = 16
-# Entries of a list that are worked on together; lists are as long as they need to be.
-STRIDE = 4
+# Entries of the fired reactions' lists that are worked on together.
+STRIDE = 64
 
 
 class Lists(NamedTuple):
@@ -30,42 +30,30 @@ class Lists(NamedTuple):
     filler: int
 
 
-class Layout(NamedTuple):
-    """Where the tree of sums lies in a row of memory.
-
-    Attributes:
-        starts: first entry of each level, the leaves' first.
-        sizes: entries of each level, multiples of the fan-out; the last has just so many.
-        width: entries in all, with a spare one at the end.
-    """
-
-    starts: tuple[int, ...]
-    sizes: tuple[int, ...]
-    width: int
-
-
 class Tables(NamedTuple):
     """What the sparse step looks up. Reactions are numbered by their leaves; R stands for none.
 
     Attributes:
         templates: the laws.
         leaves: the leaf of every reaction of the network, (R,).
-        layout: the tree of sums.
+        num_leaves: places for propensities, a multiple of the fan-out.
+        num_nodes: places for the sums of so many of them, a multiple of the fan-out as well.
         changed: counts that a reaction changes, (R + 1, V), filled up with the spare column.
         changes: by how much, (R + 1, V).
         members: for each template, per member its leaf, (n + 1,), the last one spare.
         dependents: for each template, which of its members follow a reaction.
-        sums: for each level above the leaves, which of its entries follow a reaction.
+        nodes: which sums follow a reaction.
     """
 
     templates: Templates
     leaves: np.ndarray
-    layout: Layout
+    num_leaves: int
+    num_nodes: int
     changed: np.ndarray
     changes: np.ndarray
     members: tuple[np.ndarray, ...]
     dependents: tuple[Lists, ...]
-    sums: tuple[Lists, ...]
+    nodes: Lists
 
 
 @lru_cache(maxsize=16)
@@ -79,7 +67,8 @@ def tables_of(program: Program) -> Tables:
     order = sorted(range(num_reactions), key=lambda r: min(needed[r], default=num_species))
     leaves = np.empty(num_reactions, np.int32)
     leaves[order] = np.arange(num_reactions)
-    layout = layout_of(num_reactions)
+    num_leaves = _rounded_up(num_reactions)
+    num_nodes = _rounded_up(num_leaves // FAN_OUT)
 
     users: list[list[int]] = [[] for _ in range(num_species)]
     for reaction, names in enumerate(needed):
@@ -94,32 +83,26 @@ def tables_of(program: Program) -> Tables:
     for template in templates.templates:
         position = {int(r): row for row, r in enumerate(template.reactions)}
         lists = [[position[r] for r in found if r in position] for found in followers]
-        members.append(np.append(leaves[template.reactions], layout.width - 1).astype(np.int32))
+        members.append(np.append(leaves[template.reactions], num_leaves).astype(np.int32))
         dependents.append(_joined(lists, len(template.reactions)))
     changed, changes = _changes(program.net_changes[order], num_species + 1)
     return Tables(
         templates,
         leaves,
-        layout,
+        num_leaves,
+        num_nodes,
         changed,
         changes,
         tuple(members),
         tuple(dependents),
-        _sums(layout, [[int(leaves[r]) for r in found] for found in followers]),
+        _joined(
+            [sorted({int(leaves[r]) // FAN_OUT for r in found}) for found in followers], num_nodes
+        ),
     )
 
 
-def layout_of(num_reactions: int) -> Layout:
-    """The levels of a tree of sums over so many reactions."""
-    starts, sizes, first, count = [], [], 0, num_reactions
-    while True:
-        size = -(-count // FAN_OUT) * FAN_OUT
-        starts.append(first)
-        sizes.append(size)
-        first += size
-        if size == FAN_OUT:
-            return Layout(tuple(starts), tuple(sizes), first + 1)
-        count = size // FAN_OUT
+def _rounded_up(number: int) -> int:
+    return max(-(-number // FAN_OUT), 1) * FAN_OUT
 
 
 def _needed(templates: Templates, num_reactions: int, num_species: int) -> list[set[int]]:
@@ -144,19 +127,8 @@ def _changes(net_changes: np.ndarray, spare: int) -> tuple[np.ndarray, np.ndarra
     return changed, changes
 
 
-def _sums(layout: Layout, followers: Sequence[Sequence[int]]) -> tuple[Lists, ...]:
-    """Level by level, the sums above the propensities that follow each reaction."""
-    result = []
-    below = [set(found) for found in followers]
-    for level in range(1, len(layout.sizes)):
-        below = [{entry // FAN_OUT for entry in found} for found in below]
-        lists = [[layout.starts[level] + entry for entry in sorted(found)] for found in below]
-        result.append(_joined(lists, layout.width - 1))
-    return tuple(result)
-
-
 def _joined(lists: Sequence[Sequence[int]], filler: int) -> Lists:
     lengths = np.array([*map(len, lists), 0], np.int32)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int32)
-    items = [entry for found in lists for entry in found] + [filler] * STRIDE
+    items = [entry for found in lists for entry in found] + [filler]
     return Lists(starts, lengths, np.array(items, np.int32), filler)
