@@ -42,6 +42,9 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
         def block(machine: Machine) -> Machine:
             machine = _refill(model, stepper, patients, machine)
             is_stale = ~(machine.lanes.remaining >= 0)
+            if not (model.events or model.dosed):
+                # Then a stop only saves; what is new is a patient before its first segment.
+                is_stale = is_stale & (machine.course.segment == jnp.uint32(0))
             machine = _paced(stepper, serve(model, stepper, patients, machine))
             constants = machine.constants
             steps = _block_length(stepper, machine)
