@@ -10,7 +10,7 @@ from engine.kernel.happenings import World, apply_doses, run_events
 from engine.kernel.model import LaneModel
 from engine.kernel.patients import Patients, Results
 from engine.kernel.queue import LARGEST_REAL, combine
-from engine.kernel.state import Constants, Course, Lanes, Machine, Stepper
+from engine.kernel.state import Constants, Course, Lanes, Machine, Packing, Stepper
 from engine.kernel.status import Status
 from engine.kernel.tallies import Jump
 
@@ -39,19 +39,27 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
     is_saved = is_reached & is_sound & clock.is_same(now, due)
     results = machine.results
     if model.is_trough_saved:
-        results = _save(model, constants, lanes, course, is_saved, results)
+        results = _save(model, stepper.packing, constants, lanes, course, is_saved, results)
     visit = Visit(is_reached & is_sound, is_waiting & is_sound, is_waiting, now)
     lanes, constants, course, next_event = _happen(
-        model, patients, lanes, constants, course._replace(segment=segment, status=status), visit
+        model,
+        stepper.packing,
+        patients,
+        lanes,
+        constants,
+        course._replace(segment=segment, status=status),
+        visit,
     )
     if not model.is_trough_saved:
         is_saved = is_saved & (course.status == jnp.int32(Status.COMPLETE))
-        results = _save(model, constants, lanes, course, is_saved, results)
+        results = _save(model, stepper.packing, constants, lanes, course, is_saved, results)
     save_index, status = course.save_index + is_saved.astype(jnp.int32), course.status
     num_times = patients.save_high.shape[0] - 1
     is_over = is_live & ((save_index >= num_times) | (status != jnp.int32(Status.COMPLETE)))
     num_stops = course.num_stops + (is_reached & (lanes.num_steps > 0)).astype(jnp.int32)
-    results = _finish(model, lanes, course.row, status, num_stops, is_over, results)
+    results = _finish(
+        model, stepper.packing, lanes, course.row, status, num_stops, is_over, results
+    )
 
     stop = _next_stop(patients, course.row, save_index, course.dose_index, next_event)
     remaining = jnp.where(
@@ -102,6 +110,7 @@ class Visit(NamedTuple):
 
 def _happen(
     model: LaneModel,
+    packing: Packing,
     patients: Patients,
     lanes: Lanes,
     constants: Constants,
@@ -110,7 +119,8 @@ def _happen(
 ) -> tuple[Lanes, Constants, Course, clock.Time]:
     """Doses, then events; also returns the time of the next event that is known already."""
     is_first = visit.is_waiting & (course.segment == 1)
-    world = World(lanes.counts, constants.variables, constants.levels.amplitudes)
+    counts = packing.columns(model, lanes.counts)
+    world = World(counts, constants.variables, constants.levels.amplitudes)
     world, dose_index, is_dosed = apply_doses(
         model, patients, course.row, course.dose_index, visit.is_dosing, visit.now, world
     )
@@ -118,17 +128,20 @@ def _happen(
     status = combine(course.status, happened.is_overflow, Status.EVENT_QUEUE_OVERFLOW)
     status = combine(status, happened.is_cascade, Status.EVENT_CASCADE)
     status = combine(status, happened.is_invalid, Status.INVALID_ASSIGNMENT)
-    is_large = (course.row >= 0) & _is_large(happened.world.counts)
-    status = combine(status, is_large, Status.POPULATION_OVERFLOW)
+    after = happened.world.counts
+    changed = tuple(a for a, b in zip(after, counts, strict=True) if a is not b)
+    if changed:
+        is_large = (course.row >= 0) & _is_large(changed)
+        status = combine(status, is_large, Status.POPULATION_OVERFLOW)
+        lanes = lanes._replace(counts=packing.stacked(model, after, course.row.shape[0]))
     constants = constants._replace(
         variables=happened.world.variables,
         levels=constants.levels._replace(amplitudes=happened.world.amplitudes),
         truths=happened.truths,
         passed=happened.passed,
     )
-    lanes = lanes._replace(counts=happened.world.counts)
     is_changed = is_dosed | happened.is_changed
-    lanes = _tally_change(model, constants, lanes, is_changed, is_first, visit.now)
+    lanes = _tally_change(model, constants, lanes, after, is_changed, is_first, visit.now)
     course = course._replace(
         dose_index=dose_index, status=status, truths=happened.truths, pending=happened.pending
     )
@@ -152,12 +165,13 @@ def _failures(
 
 def _is_large(counts: tuple[Array, ...]) -> Array:
     """Where a count comes near 2**31, or wrapped around and is negative, or is not finite."""
-    is_large = jnp.zeros_like(counts[0], bool)
+    is_large = jnp.zeros(counts[0].shape[-1:], bool)
     for count in counts:
         if count.dtype == jnp.int32:
-            is_large = is_large | (count > jnp.int32(LARGEST_COUNT)) | (count < 0)
+            is_beyond = (count > jnp.int32(LARGEST_COUNT)) | (count < 0)
         else:
-            is_large = is_large | ~(jnp.abs(count) < jnp.float32(LARGEST_REAL))
+            is_beyond = ~(jnp.abs(count) < jnp.float32(LARGEST_REAL))
+        is_large = is_large | (jnp.any(is_beyond, axis=0) if count.ndim > 1 else is_beyond)
     return is_large
 
 
@@ -200,6 +214,7 @@ def _tally_change(
     model: LaneModel,
     constants: Constants,
     lanes: Lanes,
+    counts: tuple[Array, ...],
     is_changed: Array,
     is_first: Array,
     now: clock.Time,
@@ -207,7 +222,7 @@ def _tally_change(
     """Tallies after doses and events; they start from what those of time 0 leave."""
     if not model.tallies:
         return lanes
-    values = model.values(constants, lanes.counts, jnp.zeros_like(lanes.remaining))
+    values = model.values(constants, counts, jnp.zeros_like(lanes.remaining))
     jump = Jump(values, now.high, None, is_changed)
     tallies = []
     for index, after in enumerate(model.jump_tallies(lanes.tallies, jump)):
@@ -245,6 +260,7 @@ def _next_stop(
 
 def _save(
     model: LaneModel,
+    packing: Packing,
     constants: Constants,
     lanes: Lanes,
     course: Course,
@@ -253,9 +269,10 @@ def _save(
 ) -> Results:
     if not results.saved.shape[1]:
         return results
-    columns: list[Array] = [_bits(lanes.counts[i]) for i in model.recorded]
+    columns: list[Array] = [_bits(c) for c in packing.rows(lanes.counts, model.recorded)]
     if model.float_names:
-        values = model.values(constants, lanes.counts, jnp.zeros_like(lanes.remaining))
+        counts = packing.columns(model, lanes.counts)
+        values = model.values(constants, counts, jnp.zeros_like(lanes.remaining))
         columns += [_bits(values[name]) for name in model.float_names]
     num_times = results.saved.shape[0] // results.final.shape[0]
     target = course.row * jnp.int32(num_times) + course.save_index
@@ -264,6 +281,7 @@ def _save(
 
 def _finish(
     model: LaneModel,
+    packing: Packing,
     lanes: Lanes,
     row: Array,
     status: Array,
@@ -272,14 +290,16 @@ def _finish(
     results: Results,
 ) -> Results:
     columns: list[Array] = [status, lanes.num_steps, lanes.num_events, num_stops]
-    for state in (lanes.counts, *lanes.tallies):
+    everything = range(len(model.network.species))
+    for state in (packing.rows(lanes.counts, everything), *lanes.tallies):
         columns += [_bits(array) for array in state]
     final = _scattered(results.final, row, is_over, columns)
     return results._replace(final=final, num_blocks=results.num_blocks + jnp.int32(1))
 
 
 def _scattered(table: Array, index: Array, is_written: Array, columns: list[Array]) -> Array:
-    rows = jnp.stack([jnp.broadcast_to(c, index.shape) for c in columns], axis=1)
+    wide = [c.T if c.ndim > 1 else jnp.broadcast_to(c, index.shape)[:, None] for c in columns]
+    rows = jnp.concatenate(wide, axis=1)
     beyond = jnp.int32(table.shape[0])
     target = jnp.where(is_written, index, beyond)
     return table.at[target].set(rows, mode="drop", unique_indices=False)

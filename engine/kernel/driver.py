@@ -87,6 +87,11 @@ def is_nvidia(platform: str) -> bool:
     return platform == "gpu" and "rocm" not in jax.devices()[0].client.platform_version.lower()
 
 
+def without_kernel(driver: Driver) -> Driver:
+    """The driver for a step that Triton cannot run: XLA's loop on the same device."""
+    return {PALLAS: XLA_WIDE, INTERPRETED: XLA}.get(driver, driver)
+
+
 @contextmanager
 def using(driver: Driver) -> Iterator[None]:
     """Run what is simulated inside with a given driver."""

@@ -39,19 +39,25 @@ def apply_doses(
     due = clock.Time(patients.dose_high[position], patients.dose_low[position])
     is_due = is_reached & clock.is_same(now, due)
 
-    def give(world: World) -> World:
+    def give(given: tuple[tuple[Array, ...], ...]) -> tuple[tuple[Array, ...], ...]:
         keep, increments = patients.dose_keep[position], patients.dose_increments[position]
         amplitudes = []
-        for entry, amplitude in enumerate(world.amplitudes):
+        for entry, amplitude in enumerate(given[0]):
             dosed = amplitude * keep[:, entry] + increments[:, entry]
             amplitudes.append(jnp.where(is_due, dosed, amplitude))
-        counts = list(world.counts)
-        for column, species in enumerate(model.dosed):
+        counts = []
+        for column, count in enumerate(given[1]):
             molecules = jnp.where(is_due, patients.dose_counts[position][:, column], jnp.int32(0))
-            counts[species] = counts[species] + molecules.astype(counts[species].dtype)
-        return world._replace(counts=tuple(counts), amplitudes=tuple(amplitudes))
+            counts.append(count + molecules.astype(count.dtype))
+        return tuple(amplitudes), tuple(counts)
 
-    world = lax.cond(jnp.any(is_due), give, lambda world: world, world)
+    # Only what doses can change: a network may have a thousand species.
+    old = (world.amplitudes, tuple(world.counts[species] for species in model.dosed))
+    amplitudes, dosed = lax.cond(jnp.any(is_due), give, lambda given: given, old)
+    counts = list(world.counts)
+    for species, count in zip(model.dosed, dosed, strict=True):
+        counts[species] = count
+    world = world._replace(counts=tuple(counts), amplitudes=amplitudes)
     return world, dose_index + is_due.astype(jnp.int32), is_due
 
 

@@ -41,10 +41,16 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
 
         def block(machine: Machine) -> Machine:
             machine = _refill(model, stepper, patients, machine)
+            is_stale = ~(machine.lanes.remaining >= 0)
+            if not (model.events or model.dosed):
+                # Then a stop only saves; what is new is a patient before its first segment.
+                is_stale = is_stale & (machine.course.segment == jnp.uint32(0))
             machine = _paced(stepper, serve(model, stepper, patients, machine))
             constants = machine.constants
             steps = _block_length(stepper, machine)
-            lanes = driver.advance(stepper, model, constants, machine.lanes, steps)
+            filled = stepper.packing.filled(model, constants, machine.lanes, is_stale)
+            ready = machine.lanes._replace(cache=filled)
+            lanes = driver.advance(stepper, model, constants, ready, steps)
             return machine._replace(lanes=lanes, block=steps)
 
         return lax.while_loop(is_running, block, machine).results
@@ -115,6 +121,10 @@ def _start(model: LaneModel, stepper: Stepper, patients: Patients) -> Machine:
     lanes = Lanes(counts, (word, word, word, word), idle, zero, zero, none, none, ())
     lanes = lanes._replace(tallies=_start_tallies(model, constants, lanes))
     results = _no_results(model, patients, lanes)
+    lanes = lanes._replace(
+        counts=stepper.packing.stacked(model, counts, stepper.lanes),
+        cache=stepper.packing.empty(model, constants),
+    )
     nothing = (jnp.int32(0), jnp.int32(0), jnp.int32(0), jnp.float32(0), jnp.float32(0))
     return Machine(lanes, constants, course, *nothing, results)
 
@@ -147,9 +157,12 @@ def _refill(model: LaneModel, stepper: Stepper, patients: Patients, machine: Mac
             # Lanes are the last axis everywhere; shared scalars have no lanes to choose between.
             return new if jnp.ndim(new) == 0 else jnp.where(is_new, new, old)
 
+        # The cache of a new patient is filled when it has come through its first stop.
+        old = machine.lanes._replace(cache=())
         lanes, constants, course = jax.tree.map(
-            pick, fresh, (machine.lanes, machine.constants, machine.course)
+            pick, fresh, (old, machine.constants, machine.course)
         )
+        lanes = lanes._replace(cache=machine.lanes.cache)
         taken = jnp.sum(is_new, dtype=jnp.int32)
         return machine._replace(
             lanes=lanes, constants=constants, course=course, next_row=machine.next_row + taken
@@ -196,9 +209,14 @@ def _fresh(
     course = Course(
         rows, key, word, clock.Time(zero, zero), none, none, none, none, truths, pending
     )
-    counts = widened(patients.counts)
-    lanes = Lanes(counts, (word, word, word, word), idle, zero, zero, none, none, ())
-    return lanes._replace(tallies=_start_tallies(model, constants, lanes)), constants, course
+    counts = gathered(patients.counts)
+    columns = tuple(jnp.broadcast_to(c, rows.shape) for c in counts)
+    lanes = Lanes(columns, (word, word, word, word), idle, zero, zero, none, none, ())
+    tallies = _start_tallies(model, constants, lanes)
+    lanes = lanes._replace(
+        counts=stepper.packing.stacked(model, counts, stepper.lanes), tallies=tallies
+    )
+    return lanes, constants, course
 
 
 def _no_results(model: LaneModel, patients: Patients, lanes: Lanes) -> Results:

@@ -120,7 +120,7 @@ class Runner:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        self.stepper = self.stepper._replace(driver=driver.XLA_WIDE)
+        self.stepper = self.stepper._replace(driver=driver.without_kernel(driver.PALLAS))
         self._function = build(self.model, self.stepper)
         return self._function.lower(patients).compile()
 

@@ -1,8 +1,9 @@
 """The values that the lane machine passes around."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jax import Array
 
 from engine.kernel import clock
@@ -41,7 +42,7 @@ class Lanes(NamedTuple):
     """What a step changes.
 
     Attributes:
-        counts: one (L,) int32 array per species.
+        counts: one (L,) int32 array per species, or as the method's `Packing` has them.
         generator: the four words of the random generator.
         remaining: time to the next stop; a negative number -r is a lane held at r, -inf a lane
             that has reached its stop.
@@ -50,6 +51,7 @@ class Lanes(NamedTuple):
         num_steps: candidate events so far, int32.
         num_events: reactions fired so far, int32.
         tallies: state of every tally.
+        cache: what a method keeps from step to step beside these; mostly nothing.
     """
 
     counts: tuple[Array, ...]
@@ -60,6 +62,7 @@ class Lanes(NamedTuple):
     num_steps: Array
     num_events: Array
     tallies: tuple[tuple[Array, ...], ...]
+    cache: tuple[Array, ...] = ()
 
 
 class Course(NamedTuple):
@@ -111,6 +114,36 @@ class Driver(NamedTuple):
     most_workers: int | None
 
 
+class Packing(NamedTuple):
+    """How a method's steps want the counts, where that is not an array per species.
+
+    Attributes:
+        stacked: (model, a number or (L,) per species, num_lanes) -> counts as they stand in
+            `Lanes`.
+        columns: (model, counts as they stand in `Lanes`) -> one (L,) array per species.
+        rows: (counts as they stand in `Lanes`, positions of species) -> arrays (L,) or (k, L) that
+            hold just those, in order.
+        empty: (model, constants) -> the cache of lanes that have not begun.
+        filled: (model, constants, lanes, is_stale) -> the cache for the steps of a block; the stale
+            lanes have come to a stop since their last step, so that anything may have changed.
+    """
+
+    stacked: Callable[[Any, tuple[Array, ...], int], tuple[Array, ...]]
+    columns: Callable[[Any, tuple[Array, ...]], tuple[Array, ...]]
+    rows: Callable[[tuple[Array, ...], Sequence[int]], list[Array]]
+    empty: Callable[[Any, Constants], tuple[Array, ...]]
+    filled: Callable[[Any, Constants, Lanes, Array], tuple[Array, ...]]
+
+
+AS_THEY_ARE = Packing(
+    stacked=lambda model, counts, num_lanes: tuple(jnp.broadcast_to(c, num_lanes) for c in counts),
+    columns=lambda model, counts: counts,
+    rows=lambda counts, positions: [counts[i] for i in positions],
+    empty=lambda model, constants: (),
+    filled=lambda model, constants, lanes, is_stale: lanes.cache,
+)
+
+
 class Stepper(NamedTuple):
     """What a method gives the machine.
 
@@ -128,6 +161,9 @@ class Stepper(NamedTuple):
         lanes: number of lanes L.
         block: steps per block K, or None to adapt it to the distance between stops.
         driver: how a block of steps is run.
+        packing: how `step` wants the counts.
+        is_elementwise: whether `step` computes lane by lane, without gathers or scatters, so that
+            it can run as a kernel on a GPU.
     """
 
     step: Callable[[Any, Any, Constants, Lanes], Lanes]
@@ -141,6 +177,8 @@ class Stepper(NamedTuple):
     lanes: int
     block: int | None
     driver: Driver
+    packing: Packing
+    is_elementwise: bool
 
 
 class Machine(NamedTuple):

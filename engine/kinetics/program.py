@@ -193,16 +193,10 @@ class Program:
 
     def propensities(self, values: Mapping[str, Array], xp: Any, dtype: Any) -> list[Array]:
         """Every reaction's propensity; NaN marks a law that broke its guard."""
-        result = []
-        for law, guard in zip(self.laws, self.guards, strict=True):
-            a = evaluate(law, values, xp, dtype)
-            for name, needed in guard.required:
-                is_short = (values[name] < needed) & (a > 0)
-                a = xp.where(is_short, xp.asarray(xp.nan, dtype), a)
-            if guard.is_signed:
-                a = xp.where(a >= 0, a, xp.asarray(xp.nan, dtype))
-            result.append(a)
-        return result
+        return [
+            guarded(evaluate(law, values, xp, dtype), guard, values, xp, dtype)
+            for law, guard in zip(self.laws, self.guards, strict=True)
+        ]
 
     def real_propensities(
         self, values: Mapping[str, Array], real: frozenset[str], xp: Any, dtype: Any
@@ -237,6 +231,16 @@ class Program:
         uppers = [bounds(law, values, intervals, xp, dtype)[1] for law in self.laws]
         zero = xp.asarray(0.0, dtype)
         return [xp.maximum(upper, zero) for upper in uppers]
+
+
+def guarded(a: Array, guard: Guard, values: Mapping[str, Array], xp: Any, dtype: Any) -> Array:
+    """A propensity, NaN where its law broke what its guard asks for."""
+    for name, needed in guard.required:
+        is_short = (values[name] < needed) & (a > 0)
+        a = xp.where(is_short, xp.asarray(xp.nan, dtype), a)
+    if guard.is_signed:
+        a = xp.where(a >= 0, a, xp.asarray(xp.nan, dtype))
+    return a
 
 
 def _constant_names(network: ReactionNetwork) -> set[str]:

@@ -19,7 +19,9 @@ from engine.kernel import random
 from engine.kernel.materialise import materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.state import Constants, Lanes, Stepper
-from engine.kernel.tallies import Interval, Jump
+from engine.kernel.tallies import Jump
+from engine.methods import direct_sparse
+from engine.methods.jumping import LOOKS, arrival, count_down, tally, watched
 from engine.methods.options import check_limits, refuse_rate_rules, stepper_of
 from engine.network.network import ReactionNetwork
 
@@ -31,9 +33,6 @@ RARE = 2.0**-12
 WINDOW = 4.0
 # The shortest look-ahead, as a share of the segment, at which an infinite bound is given up.
 NEAREST = 2.0**-20
-# Stretches without an event are cut so that a tally of a moving input is looked at this often
-# between two stops at least.
-LOOKS = 64
 # Guards the bound against rounding of the interval arithmetic.
 SLACK = 1.0 + 1e-5
 # A number times this, in float32, is the next smaller one.
@@ -83,6 +82,8 @@ class Direct:
 
     def stepper(self, network: ReactionNetwork, num_trajectories: int) -> Stepper:
         """What the lane machine needs to run this method."""
+        if direct_sparse.is_fitting(network):
+            return direct_sparse.stepper(self, network, num_trajectories)
         return stepper_of(
             self,
             network,
@@ -265,11 +266,8 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
         candidate = _cut(candidate, constants.span * jnp.float32(1 / LOOKS))
     selection = candidate.selection
 
-    # Kahan's compensated countdown: NaN and overshoot both end as "reached".
-    wanted = candidate.wait + lanes.compensation
-    remaining = lanes.remaining - wanted
-    is_inside = remaining >= 0
-    is_next = is_alive & is_inside
+    countdown = count_down(lanes, candidate.wait)
+    is_next = is_alive & countdown.is_inside
     if candidate.is_event is not None:
         is_next = is_next & candidate.is_event
 
@@ -286,64 +284,18 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
     if model.tallies or model.events:
         counts = materialise(constants.is_running, counts)
 
-    tallies = _tally(model, constants, lanes, candidate, is_alive, counts, fired, is_fired)
-    is_held = is_rare
-    if model.events:
-        after = model.values(constants, counts, jnp.maximum(remaining, jnp.float32(0)))
-        changed = model.events.watched_changed(after, constants.truths)
-        if changed is not None:
-            is_held = is_held | (is_fired & changed)
-    # A held lane keeps its time as a negative number, which must not be zero.
-    held = -jnp.maximum(remaining, jnp.float32(1e-37))
-    moved = jnp.where(is_inside, jnp.where(is_held, held, remaining), jnp.float32(-jnp.inf))
+    wait, before = candidate.wait, candidate.values
+    tallies = tally(model, constants, lanes, wait, is_alive, counts, fired, is_fired, before)
+    changed = watched(model, constants, counts, countdown.remaining, is_fired)
     return Lanes(
         counts,
         generator,
-        jnp.where(is_alive, moved, lanes.remaining),
-        jnp.where(is_alive, wanted - (lanes.remaining - remaining), lanes.compensation),
+        *arrival(lanes, countdown, is_alive, is_rare if changed is None else is_rare | changed),
         jnp.where(is_alive, jnp.where(is_rare, -lanes.scale, selection.total), lanes.scale),
         lanes.num_steps + is_alive.astype(jnp.int32),
         lanes.num_events + is_fired.astype(jnp.int32) if model.is_counting else lanes.num_events,
         tallies,
     )
-
-
-def _tally(
-    model: LaneModel,
-    constants: Constants,
-    lanes: Lanes,
-    candidate: Candidate,
-    is_alive: Array,
-    counts: tuple[Array, ...],
-    fired: Callable[[str], Array],
-    is_fired: Array,
-) -> tuple[tuple[Array, ...], ...]:
-    """Every tally after the stretch up to the candidate and the jump, if there was one."""
-    if not model.tallies:
-        return ()
-    reach = jnp.minimum(candidate.wait, lanes.remaining)
-    elapsed = jnp.where(is_alive & (reach > 0), reach, jnp.float32(0))
-    time_left = lanes.remaining - elapsed
-
-    def at(fraction: float) -> Mapping[str, Array]:
-        return model.values(
-            constants, lanes.counts, lanes.remaining - jnp.float32(fraction) * elapsed
-        )
-
-    def average() -> Mapping[str, Array]:
-        return model.averages(constants, lanes.counts, lanes.remaining, elapsed)
-
-    after = model.values(constants, counts, time_left)
-    jump = Jump(after, constants.stop - time_left, fired, is_fired, candidate.values)
-    states = []
-    for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
-        observe = model.observe(index)
-        stretch = Interval(
-            elapsed, at, average, model.tally_moves(index), model.tally_is_affine(index)
-        )
-        passed = tally.interval(state, stretch, observe)
-        states.append(tuple(jnp.where(is_alive, a, b) for a, b in zip(passed, state, strict=True)))
-    return model.jump_tallies(tuple(states), jump)
 
 
 def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array) -> Lanes:

@@ -4,7 +4,7 @@ from typing import Any
 
 from engine.errors import InvalidInput
 from engine.kernel import driver as drivers
-from engine.kernel.state import Driver, Stepper
+from engine.kernel.state import AS_THEY_ARE, Driver, Packing, Stepper
 from engine.network.network import ReactionNetwork
 
 _OPTIONAL = ("lanes", "block")
@@ -33,9 +33,12 @@ def stepper_of(
     is_counting: bool,
     service_cost: float,
     real: frozenset[str] = frozenset(),
+    packing: Packing = AS_THEY_ARE,
 ) -> Stepper:
     """What the lane machine needs of a method, with the limits that all methods share."""
-    driver = drivers.current()
+    # Triton has no gathers: a step that needs them is a loop of XLA's on every device.
+    is_elementwise = packing is AS_THEY_ARE
+    driver = drivers.current() if is_elementwise else drivers.without_kernel(drivers.current())
     return Stepper(
         step=step,
         resolve=resolve,
@@ -48,6 +51,8 @@ def stepper_of(
         lanes=method.lanes or default_lanes(network, num_trajectories, driver),
         block=method.block,
         driver=driver,
+        packing=packing,
+        is_elementwise=is_elementwise,
     )
 
 

@@ -1,0 +1,205 @@
+"""How speed and compile time grow with the number of reactions, against bngsim and rebop.
+
+    pip install -e '.[rivals]'
+    python -m benchmarks.large_networks --out benchmarks/results/large_networks.json
+
+Generated mass-action networks of 100, 300 and 1,000 reactions, and the SBML models
+BIOMD0000000504 (132 reactions) and BIOMD0000000543 (199). Every simulator runs in a process of its
+own on one core with 101 save points. The SBML models are made mass-action networks of molecules;
+a model with more than 10**4 molecules of its largest species is taken in a smaller volume, every
+simulator the same one, because exact simulation of 10**13 molecules ends for nobody.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.rivals import RIVALS, ReferenceModel, ReferenceReaction
+from benchmarks.throughput import _measured
+
+NETWORKS = ("generated100", "generated300", "generated1000", "BIOMD0000000504", "BIOMD0000000543")
+ENGINE = "engine"
+SIMULATORS = (ENGINE, "bngsim", "rebop", "rebop-sparse")
+END_TIME = {"generated100": 2.0, "generated300": 2.0, "generated1000": 0.5}
+MODEL_END_TIME = 100.0
+TRAJECTORIES = {ENGINE: 1024, "bngsim": 20, "rebop": 2, "rebop-sparse": 4}
+LARGEST_COUNT = 1e4
+REPEATS = 3
+
+
+def generated(num_reactions: int) -> ReferenceModel:
+    """Births, deaths, conversions, bindings, pairs and catalysis between random species.
+
+    All numbers are assumed: counts 0 to 50, rates of order 1. Half as many species as reactions.
+    """
+    rng = np.random.default_rng(0)
+    names = tuple(f"S{i}" for i in range(num_reactions // 2))
+    counts = tuple(int(x) for x in rng.integers(0, 50, len(names)))
+    sides: list[tuple[float, dict[str, int], dict[str, int]]] = []
+    turn = 0
+    while len(sides) < num_reactions:
+        a = names[turn % len(names)]
+        b, c = (names[j] for j in rng.choice(len(names), 2, replace=False))
+        turn += 1
+        if len({a, b, c}) < 3:
+            continue
+        fast, slow = float(rng.uniform(0.5, 2.0)), float(rng.uniform(0.1, 1.0))
+        sides += (
+            [(10 * fast, {}, {a: 1}), (fast, {a: 1}, {})],
+            [(fast, {a: 1}, {b: 1}), (slow, {b: 1}, {a: 1})],
+            [(0.01 * fast, {a: 1, b: 1}, {c: 1}), (slow, {c: 1}, {a: 1, b: 1})],
+            [(0.01, {a: 2}, {b: 1}), (0.5, {b: 1}, {a: 2})],
+            [(0.2, {b: 1}, {b: 1, a: 1}), (1.0, {a: 1}, {})],
+        )[turn % 5]
+    reactions = tuple(
+        ReferenceReaction(f"r{i}", *side) for i, side in enumerate(sides[:num_reactions])
+    )
+    name = f"generated{num_reactions}"
+    return ReferenceModel(name, names, counts, END_TIME[name], reactions, Path())
+
+
+def imported(path: Path) -> ReferenceModel:
+    """An SBML model as mass action between molecules, in a volume of at most 10**4 of a kind.
+
+    A reaction's constant is what its law gives for one combination of reactants; laws that are not
+    mass action become it, the same for every simulator.
+    """
+    import engine
+    from engine.kinetics.evaluate import evaluate
+
+    network = engine.read_sbml(path)
+    initial = {s.name: float(network.initial_values[s.name]) for s in network.species}
+    scale = min(1.0, LARGEST_COUNT / max(initial.values()))
+    known = {**network.initial_values, **network.parameter_values, "time": 0.0}
+    reactions = []
+    for reaction in network.reactions:
+        order = sum(reaction.reactants.values())
+        # Unit amounts are large ones, where n (n - 1) / 2 is n**2 / 2.
+        unit = {name: 1e6 for name in reaction.reactants}
+        values = {name: np.float64(value) for name, value in {**known, **unit}.items()}
+        for name, rule in network.rules.items():
+            values[name] = evaluate(rule, values, np, np.float64)
+        rate = float(evaluate(reaction.macroscopic_rate, values, np, np.float64))
+        for count in reaction.reactants.values():
+            rate *= float(np.prod(range(1, count + 1))) / 1e6**count
+        changed = {n: int(c) for n, c in reaction.products.items()}
+        taken = {n: int(c) for n, c in reaction.reactants.items()}
+        reactions.append(
+            ReferenceReaction(reaction.name, rate * scale ** (1 - order), taken, changed)
+        )
+    counts = tuple(round(value * scale) for value in initial.values())
+    names = tuple(initial)
+    return ReferenceModel(path.stem, names, counts, MODEL_END_TIME, tuple(reactions), path)
+
+
+def model_of(name: str, models: Path) -> ReferenceModel:
+    """The network of a given name."""
+    if name.startswith("generated"):
+        return generated(int(name.removeprefix("generated")))
+    return imported(models / f"{name}.xml")
+
+
+def run_engine(model: ReferenceModel, num_trajectories: int) -> dict[str, Any]:
+    """Time `engine.simulate` in this process, on the cores it was given."""
+    import engine
+
+    engine.configure_cpu()
+    import jax
+
+    def side(molecules: Any) -> str:
+        return " + ".join(f"{count} {name}" for name, count in molecules.items()) or "0"
+
+    network = engine.ReactionNetwork(
+        dict(zip(model.species, model.initial_counts, strict=True)),
+        [
+            engine.Reaction(
+                f"{side(r.reactants)} -> {side(r.products)}", engine.MassAction(f"k{i}")
+            )
+            for i, r in enumerate(model.reactions)
+        ],
+        {f"k{i}": r.rate for i, r in enumerate(model.reactions)},
+    )
+    ts = np.linspace(0.0, model.end_time, 101)
+
+    def simulate(seed: int) -> tuple[float, "engine.Ensemble"]:
+        start = time.perf_counter()
+        ensemble = engine.simulate(
+            network, engine.Direct(), ts, num_patients=num_trajectories, key=jax.random.key(seed)
+        )
+        return time.perf_counter() - start, ensemble
+
+    first, _ = simulate(0)
+    timed = [simulate(seed) for seed in range(1, REPEATS + 1)]
+    seconds, ensemble = min(timed, key=lambda pair: pair[0])
+    return {
+        "seconds_per_trajectory": seconds / num_trajectories,
+        "mean_events": float(ensemble.num_events.mean()),
+        "compile_seconds": first - seconds,
+    }
+
+
+def run_one(name: str, simulator: str, models: Path) -> dict[str, Any]:
+    """One simulator on one network, in this process."""
+    model, count = model_of(name, models), TRAJECTORIES[simulator]
+    record = {"model": name, "name": simulator, "num_reactions": len(model.reactions)}
+    if simulator == ENGINE:
+        return {**record, **run_engine(model, count)}
+    rival = next(rival for rival in RIVALS if rival.name == simulator)
+    result = rival.run(model, count, 1)
+    return {
+        **record,
+        "seconds_per_trajectory": result.seconds / count,
+        "mean_events": result.mean_events,
+        "compile_seconds": result.compile_seconds,
+    }
+
+
+def compare(networks: list[str], models: Path, core: int) -> list[dict[str, Any]]:
+    """Every simulator on every network, each in a process of its own on one core."""
+    records = []
+    for name in networks:
+        events = None
+        for simulator in SIMULATORS:
+            arguments = ["benchmarks.large_networks", "--network", name, "--only", simulator]
+            record = _measured([*arguments, "--models-directory", str(models)], {core})
+            if record is None:
+                continue
+            # A rival that counts no events fires as many as the engine.
+            events = events or record["mean_events"]
+            fired = record["mean_events"] or events
+            record["events_per_second"] = fired / record["seconds_per_trajectory"]
+            records.append(record)
+            print(
+                f"{name:16s} {simulator:14s} {record['events_per_second'] / 1e6:9.3f} M events/s"
+                f"   compile {record['compile_seconds']:6.1f} s",
+                flush=True,
+            )
+    return records
+
+
+def main() -> None:
+    """Run the comparison and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--network", choices=NETWORKS, action="append")
+    shared = Path(os.environ.get("ENGINE_SHARED", "../shared"))
+    parser.add_argument("--models-directory", type=Path, default=shared / "science" / "sbml")
+    parser.add_argument("--core", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", choices=SIMULATORS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    networks = options.network or list(NETWORKS)
+    if options.only:
+        print(json.dumps(run_one(networks[0], options.only, options.models_directory)))
+        return
+    records = compare(networks, options.models_directory, options.core)
+    if options.out:
+        options.out.write_text(json.dumps({"records": records}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What methods share that fire one reaction a step: clock, events on counts, tallies."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from engine.kernel.model import LaneModel
+from engine.kernel.state import Constants, Lanes
+from engine.kernel.tallies import Interval, Jump
+
+# Stretches without an event are cut so that a tally of a moving input is looked at this often
+# between two stops at least.
+LOOKS = 64
+
+
+class Countdown(NamedTuple):
+    """The time to go after a wait, by Kahan's compensated sum.
+
+    Attributes:
+        wanted: what was to be taken off.
+        remaining: what is left.
+        is_inside: whether the wait ends before the stop; NaN and overshoot both end as "reached".
+    """
+
+    wanted: Array
+    remaining: Array
+    is_inside: Array
+
+
+def count_down(lanes: Lanes, wait: Array) -> Countdown:
+    """Take a wait off the time to go."""
+    wanted = wait + lanes.compensation
+    remaining = lanes.remaining - wanted
+    return Countdown(wanted, remaining, remaining >= 0)
+
+
+def watched(
+    model: LaneModel,
+    constants: Constants,
+    counts: tuple[Array, ...],
+    remaining: Array,
+    is_fired: Array,
+) -> Array | None:
+    """Lanes whose reaction changed a trigger on counts; None where no trigger is watched."""
+    if not model.events:
+        return None
+    after = model.values(constants, counts, jnp.maximum(remaining, jnp.float32(0)))
+    changed = model.events.watched_changed(after, constants.truths)
+    return None if changed is None else is_fired & changed
+
+
+def arrival(
+    lanes: Lanes, countdown: Countdown, is_alive: Array, is_held: Array | None
+) -> tuple[Array, Array]:
+    """The time to go and its compensation after a step."""
+    remaining, is_inside = countdown.remaining, countdown.is_inside
+    moved = remaining
+    if is_held is not None:
+        # A held lane keeps its time as a negative number, which must not be zero.
+        moved = jnp.where(is_held, -jnp.maximum(remaining, jnp.float32(1e-37)), remaining)
+    moved = jnp.where(is_inside, moved, jnp.float32(-jnp.inf))
+    compensation = countdown.wanted - (lanes.remaining - remaining)
+    return (
+        jnp.where(is_alive, moved, lanes.remaining),
+        jnp.where(is_alive, compensation, lanes.compensation),
+    )
+
+
+def tally(
+    model: LaneModel,
+    constants: Constants,
+    lanes: Lanes,
+    wait: Array,
+    is_alive: Array,
+    counts: tuple[Array, ...],
+    fired: Callable[[str], Array],
+    is_fired: Array,
+    before: Mapping[str, Array] | None = None,
+) -> tuple[tuple[Array, ...], ...]:
+    """Every tally after the stretch of a wait and the jump, if there was one.
+
+    `before` is the environment just before the jump, where the step has it already.
+    """
+    if not model.tallies:
+        return ()
+    reach = jnp.minimum(wait, lanes.remaining)
+    elapsed = jnp.where(is_alive & (reach > 0), reach, jnp.float32(0))
+    time_left = lanes.remaining - elapsed
+
+    def at(fraction: float) -> Mapping[str, Array]:
+        return model.values(
+            constants, lanes.counts, lanes.remaining - jnp.float32(fraction) * elapsed
+        )
+
+    def average() -> Mapping[str, Array]:
+        return model.averages(constants, lanes.counts, lanes.remaining, elapsed)
+
+    after = model.values(constants, counts, time_left)
+    last = at(1.0) if before is None else before
+    jump = Jump(after, constants.stop - time_left, fired, is_fired, last)
+    states = []
+    for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
+        observe = model.observe(index)
+        stretch = Interval(
+            elapsed, at, average, model.tally_moves(index), model.tally_is_affine(index)
+        )
+        passed = tally.interval(state, stretch, observe)
+        states.append(tuple(jnp.where(is_alive, a, b) for a, b in zip(passed, state, strict=True)))
+    return model.jump_tallies(tuple(states), jump)
