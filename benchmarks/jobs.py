@@ -79,7 +79,7 @@ def perform(job: Job) -> dict[str, Any]:
                 params=case.params,
                 inputs=case.inputs,
             )
-        except engine.InvalidInput as error:
+        except (engine.InvalidInput, engine.SimulationFailed) as error:
             return {**_head(job), "refused": str(error)}
         seconds.append(time.perf_counter() - start)
     best = min(seconds[1:], default=seconds[0])
