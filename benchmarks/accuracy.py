@@ -25,7 +25,7 @@ FULL = {
     "il2_held": (200, 0.005),
     "nfkb": (200, 0.01),
 }
-QUICK = {"birth_death": 2_000, "dimer_decay": 500, "telegraph": 1_000}
+QUICK = {"birth_death": 2_000, "telegraph": 1_000}
 POINTS = 11
 # What one trajectory tells, all do.
 DETERMINISTIC = ("ODE", "LinearNoise")
