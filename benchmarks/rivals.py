@@ -1,10 +1,10 @@
 """Runners for rival exact stochastic simulators.
 
 Every rival simulates the same reaction network from the same initial counts, keeps the counts at
-101 equally spaced times, and is driven the way its own documentation drives many trajectories on
-one core. A rival's package is imported only inside its runner, so a missing package is reported
-and does not break the rest. Pin the process to one core from outside (``taskset -c 1``) to time
-it:
+101 equally spaced times (``--intervals`` says otherwise), and is driven the way its own
+documentation drives many trajectories on one core. A rival's package is imported only
+inside its runner, so a missing package is reported and does not break the rest. Pin the process to
+one core from outside (``taskset -c 1``) to time it:
 
     taskset -c 1 python -m benchmarks.rivals --model vilar --rival bngsim --trajectories 20
 """
@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 
 NUM_INTERVALS = 100
-NUM_SAVE_POINTS = NUM_INTERVALS + 1
 NUM_REPEATS = 3
 MAX_STEPS = 2**31 - 1
 
@@ -67,6 +66,8 @@ class ReferenceModel:
         end_time: End of the simulated interval.
         reactions: The reactions.
         sbml_path: The same network as an SBML file, for packages that read nothing else.
+        num_intervals: Equal intervals between the save times.
+        num_repeats: Timed calls after the first one; without any the first one is timed.
     """
 
     name: str
@@ -75,6 +76,13 @@ class ReferenceModel:
     end_time: float
     reactions: tuple[ReferenceReaction, ...]
     sbml_path: Path
+    num_intervals: int = NUM_INTERVALS
+    num_repeats: int = NUM_REPEATS
+
+    @property
+    def num_save_points(self) -> int:
+        """Number of save times, both ends included."""
+        return self.num_intervals + 1
 
     def net_change(self) -> np.ndarray:
         """Returns the change of the counts, of shape ``(num_reactions, num_species)``."""
@@ -160,6 +168,7 @@ def is_installed(rival: Rival) -> bool:
 
 
 def _measure(
+    model: ReferenceModel,
     simulate: Callable[[int, int], Any],
     final_counts: Callable[[Any], np.ndarray],
     num_trajectories: int,
@@ -173,6 +182,7 @@ def _measure(
     the one that happened to draw the fewest events.
 
     Args:
+        model: What is simulated, and how often.
         simulate: Simulates ``(num_trajectories, seed)``; this alone is timed.
         final_counts: Turns the output of ``simulate`` into the final counts of each trajectory,
             of shape ``(num_trajectories, num_species)``.
@@ -185,10 +195,11 @@ def _measure(
     Returns:
         The result.
     """
-    simulate(num_trajectories, seed)
+    start = time.perf_counter()
+    output = simulate(num_trajectories, seed)
     prepared_seconds = time.perf_counter() - setup_start
-    seconds = math.inf
-    for _ in range(NUM_REPEATS):
+    seconds = math.inf if model.num_repeats else time.perf_counter() - start
+    for _ in range(model.num_repeats):
         start = time.perf_counter()
         output = simulate(num_trajectories, seed)
         seconds = min(seconds, time.perf_counter() - start)
@@ -228,14 +239,14 @@ def _run_rebop(
     def simulate(count: int, seed: int) -> list[Any]:
         rng = np.random.default_rng(seed)
         return [
-            system.run(initial_counts, model.end_time, NUM_INTERVALS, rng=rng, sparse=sparse)
+            system.run(initial_counts, model.end_time, model.num_intervals, rng=rng, sparse=sparse)
             for _ in range(count)
         ]
 
     def final_counts(datasets: list[Any]) -> np.ndarray:
         return np.array([[d[name].values[-1] for name in model.species] for d in datasets])
 
-    return _measure(simulate, final_counts, num_trajectories, seed, setup_start)
+    return _measure(model, simulate, final_counts, num_trajectories, seed, setup_start)
 
 
 def run_rebop(model: ReferenceModel, num_trajectories: int, seed: int) -> RivalResult:
@@ -269,7 +280,9 @@ def run_gillespy2(model: ReferenceModel, num_trajectories: int, seed: int) -> Ri
                 rate=rate,
             )
         )
-    network.timespan(gillespy2.TimeSpan.linspace(t=model.end_time, num_points=NUM_SAVE_POINTS))
+    network.timespan(
+        gillespy2.TimeSpan.linspace(t=model.end_time, num_points=model.num_save_points)
+    )
     solver = gillespy2.SSACSolver(model=network)
 
     def simulate(count: int, seed: int) -> Any:
@@ -278,7 +291,7 @@ def run_gillespy2(model: ReferenceModel, num_trajectories: int, seed: int) -> Ri
     def final_counts(results: Any) -> np.ndarray:
         return np.array([[trajectory[s][-1] for s in model.species] for trajectory in results])
 
-    return _measure(simulate, final_counts, num_trajectories, seed, setup_start)
+    return _measure(model, simulate, final_counts, num_trajectories, seed, setup_start)
 
 
 def _run_copasi(
@@ -295,7 +308,7 @@ def _run_copasi(
     task.setMethodType(getattr(COPASI.CTaskEnum, method_name))
     problem = task.getProblem()
     problem.setDuration(model.end_time)
-    problem.setStepNumber(NUM_INTERVALS)
+    problem.setStepNumber(model.num_intervals)
     problem.setTimeSeriesRequested(True)
     method = task.getMethod()
     method.getParameter("Use Random Seed").setBoolValue(True)
@@ -317,7 +330,7 @@ def _run_copasi(
         titles = [series.getTitle(j) for j in range(series.getNumVariables())]
         return np.array(finals)[:, [titles.index(name) for name in model.species]]
 
-    return _measure(simulate, final_counts, num_trajectories, seed, setup_start)
+    return _measure(model, simulate, final_counts, num_trajectories, seed, setup_start)
 
 
 def run_copasi_direct(model: ReferenceModel, num_trajectories: int, seed: int) -> RivalResult:
@@ -383,7 +396,10 @@ def run_bngsim(model: ReferenceModel, num_trajectories: int, seed: int) -> Rival
         def simulate(count: int, seed: int) -> list[Any]:
             # Trajectory i takes seed + i, so the seeds of different calls must lie apart.
             return simulator.run_replicates(
-                count, t_span=(0.0, model.end_time), n_points=NUM_SAVE_POINTS, seed=seed * count
+                count,
+                t_span=(0.0, model.end_time),
+                n_points=model.num_save_points,
+                seed=seed * count,
             )
 
         def final_counts(results: list[Any]) -> np.ndarray:
@@ -392,7 +408,9 @@ def run_bngsim(model: ReferenceModel, num_trajectories: int, seed: int) -> Rival
         def count_events(results: list[Any]) -> float:
             return float(np.mean([result.solver_stats["n_steps"] for result in results]))
 
-        return _measure(simulate, final_counts, num_trajectories, seed, setup_start, count_events)
+        return _measure(
+            model, simulate, final_counts, num_trajectories, seed, setup_start, count_events
+        )
 
 
 def run_roadrunner(model: ReferenceModel, num_trajectories: int, seed: int) -> RivalResult:
@@ -411,13 +429,13 @@ def run_roadrunner(model: ReferenceModel, num_trajectories: int, seed: int) -> R
         series = []
         for _ in range(count):
             runner.reset()
-            series.append(np.array(runner.simulate(0, model.end_time, NUM_SAVE_POINTS)))
+            series.append(np.array(runner.simulate(0, model.end_time, model.num_save_points)))
         return series
 
     def final_counts(series: list[np.ndarray]) -> np.ndarray:
         return np.array(series)[:, -1, 1:]
 
-    return _measure(simulate, final_counts, num_trajectories, seed, setup_start)
+    return _measure(model, simulate, final_counts, num_trajectories, seed, setup_start)
 
 
 def run_bioscrape(model: ReferenceModel, num_trajectories: int, seed: int) -> RivalResult:
@@ -442,7 +460,7 @@ def run_bioscrape(model: ReferenceModel, num_trajectories: int, seed: int) -> Ri
     )
     interface = ModelCSimInterface(network)
     simulator = SSASimulator()
-    times = np.linspace(0.0, model.end_time, NUM_SAVE_POINTS)
+    times = np.linspace(0.0, model.end_time, model.num_save_points)
     positions = [network.get_species_index(name) for name in model.species]
 
     def simulate(count: int, seed: int) -> list[np.ndarray]:
@@ -452,7 +470,7 @@ def run_bioscrape(model: ReferenceModel, num_trajectories: int, seed: int) -> Ri
     def final_counts(series: list[np.ndarray]) -> np.ndarray:
         return np.array([counts[-1, positions] for counts in series])
 
-    return _measure(simulate, final_counts, num_trajectories, seed, setup_start)
+    return _measure(model, simulate, final_counts, num_trajectories, seed, setup_start)
 
 
 def _keep_jax_on_processor() -> None:
@@ -515,7 +533,7 @@ def _measure_jax(
     def final_counts(series: np.ndarray) -> np.ndarray:
         return series[:, -1, positions]
 
-    return _measure(simulate, final_counts, num_trajectories, seed, setup_start)
+    return _measure(model, simulate, final_counts, num_trajectories, seed, setup_start)
 
 
 def run_stochastix(model: ReferenceModel, num_trajectories: int, seed: int) -> RivalResult:
@@ -544,7 +562,7 @@ def run_stochastix(model: ReferenceModel, num_trajectories: int, seed: int) -> R
     )
     initial = dict(zip(model.species, model.initial_counts, strict=True))
     initial_counts = jnp.array([initial[name] for name in network.species], dtype=float)
-    times = jnp.linspace(0.0, model.end_time, NUM_SAVE_POINTS)
+    times = jnp.linspace(0.0, model.end_time, model.num_save_points)
     solver = stochastix.DirectMethod()
 
     def simulate_one(key: Any) -> Any:
@@ -562,7 +580,7 @@ def run_stochastix(model: ReferenceModel, num_trajectories: int, seed: int) -> R
             )
             return solution.x[-1], solution.x[-1]
 
-        keys = jax.random.split(key, NUM_INTERVALS)
+        keys = jax.random.split(key, model.num_intervals)
         return jax.lax.scan(advance, initial_counts, (keys, times[:-1], times[1:]))[1]
 
     return _measure_jax(model, simulate_one, network.species, num_trajectories, seed, setup_start)
@@ -593,8 +611,8 @@ def run_crn_jax(model: ReferenceModel, num_trajectories: int, seed: int) -> Riva
         return simulate_trajectory(
             key,
             state,
-            timestep=model.end_time / NUM_INTERVALS,
-            n_steps=NUM_INTERVALS,
+            timestep=model.end_time / model.num_intervals,
+            n_steps=model.num_intervals,
             compute_propensities_fn=lambda state, _: propensities(state.x),
             apply_reaction_fn=apply_reaction,
             max_steps=MAX_STEPS,
@@ -619,7 +637,7 @@ def run_jsmfsb(model: ReferenceModel, num_trajectories: int, seed: int) -> Rival
         list(model.initial_counts),
     )
     step = network.step_gillespie()
-    interval = model.end_time / NUM_INTERVALS
+    interval = model.end_time / model.num_intervals
     # It takes floor(end / interval) steps, which rounding can make one too few.
     end_time = model.end_time + interval / 2
 
@@ -728,6 +746,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trajectories", required=True, type=int)
     parser.add_argument("--seed", default=1, type=int)
     parser.add_argument("--mean-events", type=float, help="events per trajectory, if known")
+    parser.add_argument("--intervals", type=int, default=NUM_INTERVALS)
+    parser.add_argument("--repeats", type=int, default=NUM_REPEATS)
     parser.add_argument("--models-directory", type=Path, default=default_models_directory())
     options = parser.parse_args(arguments)
     rival = next(rival for rival in RIVALS if rival.name == options.rival)
@@ -735,6 +755,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         record = {"name": rival.name, "installed": False, "requirement": rival.requirement}
     else:
         model = load_reference_model(options.models_directory / f"{options.model}.json")
+        model = dataclasses.replace(
+            model, num_intervals=options.intervals, num_repeats=options.repeats
+        )
         result = rival.run(model, options.trajectories, options.seed)
         record = result_record(rival, model, result, options.mean_events)
     print(json.dumps(record))

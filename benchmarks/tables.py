@@ -1,74 +1,69 @@
-"""Write the tables of `benchmarks/README.md` from the results that lie in `benchmarks/results`.
+"""Write the tables of `benchmarks/README.md` and `docs/methods.md` from `benchmarks/results`.
 
     python -m benchmarks.tables
 
-Everything between the two marks of the README is replaced.
+Everything between the two marks of the README is replaced; `docs/methods.md` is written whole.
 """
 
 import json
 from pathlib import Path
-from typing import Any
+
+from benchmarks.question import Result
+from benchmarks.questions import QUESTIONS
 
 HERE = Path(__file__).parent
+METHODS = HERE.parent / "docs" / "methods.md"
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
-MODELS = {
-    "birth_death": "2 reactions, 1 species",
-    "dimer_decay": "4 reactions, 3 species",
-    "vilar": "18 reactions, 9 species",
-    "jakstat": "29 reactions, 15 species",
-}
 
 
-def throughput_table(result: dict[str, Any]) -> str:
-    """Million events a second of every simulator, and how many times slower than the engine."""
-    records = result["records"]
-    engine = {(r["model"], r["num_threads"]): r for r in records if r["name"] == "engine"}
-    one, most = 1, max(threads for _, threads in engine)
-    versions = next(iter(engine.values()))["versions"]
-    lines = [
-        f"### Python {versions['python']}, JAX {versions['jax']}",
-        "",
-        f"{result['machine']['processor']}; one core, but for the second row.",
-        "",
-        f"| M events/s (engine / it) | {' | '.join(MODELS)} |",
-        f"|---|{'---:|' * len(MODELS)}",
-    ]
-    for threads in dict.fromkeys((one, most)):
-        rates = [_millions(engine.get((model, threads))) for model in MODELS]
-        cores = "1 core" if threads == 1 else f"{threads} cores"
-        lines.append(f"| **engine**, {cores} | {' | '.join(f'**{rate}**' for rate in rates)} |")
-    rivals = dict.fromkeys(r["name"] for r in records if r["name"] != "engine")
-    for name in rivals:
-        found = {r["model"]: r for r in records if r["name"] == name}
-        version = next(iter(found.values())).get("version") or ""
-        cells = []
-        for model in MODELS:
-            if model not in found:
-                cells.append("-")
-                continue
-            rate = found[model]["events_per_second"]
-            ratio = engine[model, 1]["events_per_second"] / rate
-            cells.append(f"{rate / 1e6:.3g} ({ratio:.1f}x)")
-        lines.append(f"| {name} {version} | {' | '.join(cells)} |")
-    compiles = " / ".join(f"{engine[m, 1]['compile_seconds']:.1f}" for m in MODELS)
-    memory = max(engine[m, 1]["peak_memory_mebibytes"] for m in MODELS)
-    lines += ["", f"Engine: compilation {compiles} s, peak memory {memory:.0f} MiB.", ""]
-    return "\n".join(lines)
+def results_of(name: str, folder: Path = HERE / "results") -> list[Result]:
+    """The results of a question that lie in the folder, in order of the Python version."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}_python*.json"))]
 
 
-def _millions(record: dict[str, Any] | None) -> str:
-    return f"{record['events_per_second'] / 1e6:.0f}" if record else "-"
+def machine_line(result: Result) -> str:
+    """What ran where, and how carefully."""
+    machine = result["machine"]
+    versions = [f"{name} {version}" for name, version in machine.get("versions", {}).items()]
+    cores = f", {machine['num_cores']} cores" if "num_cores" in machine else ""
+    quick = " Quick run: numbers are rough." if result.get("is_quick") else ""
+    line = f"Python {machine['python']}, {', '.join(versions)}; " if versions else ""
+    return f"{line or 'Python ' + machine['python'] + '; '}{machine['processor']}{cores}.{quick}"
 
 
-def main() -> None:
-    """Rewrite the README's tables."""
-    results = sorted((HERE / "results").glob("throughput_*.json"))
-    tables = "\n".join(throughput_table(json.loads(path.read_text())) for path in results)
+def section(name: str) -> str:
+    """A question's heading, figure and tables; "" where it has no result."""
+    results = results_of(name)
+    if not results:
+        return ""
+    question = QUESTIONS[name]
+    parts = [f"### {name}: {question.asks}", ""]
+    if (HERE / "figures" / f"{name}.png").exists():
+        parts += [f"![{question.asks}](figures/{name}.png)", ""]
+    for result in results:
+        parts += [machine_line(result), "", question.table(result)]
+    return "\n".join(parts)
+
+
+def write_tables() -> None:
+    """Rewrite the README's tables and the methods' table of the docs."""
     readme = HERE / "README.md"
     before, rest = readme.read_text().split(BEGIN)
     _, after = rest.split(END)
-    readme.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
+    sections = [text for text in map(section, QUESTIONS) if text]
+    readme.write_text(f"{before}{BEGIN}\n{chr(10).join(sections)}\n{END}{after}")
+    accuracy = results_of("accuracy")
+    if accuracy:
+        parts = [
+            "# Methods: accuracy against cost",
+            "",
+            "Written by `python -m benchmarks accuracy` and `python -m benchmarks.tables`.",
+            "",
+        ]
+        for result in accuracy:
+            parts += [machine_line(result), "", QUESTIONS["accuracy"].table(result)]
+        METHODS.write_text("\n".join(parts))
 
 
 if __name__ == "__main__":
-    main()
+    write_tables()

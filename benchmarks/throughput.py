@@ -1,4 +1,4 @@
-"""How many exact events a second, against every rival in the same run.
+"""How many exact events a second, against every rival in the same run?
 
     pip install -e '.[rivals]'
     python -m benchmarks.throughput --out benchmarks/results/throughput.json
@@ -14,16 +14,19 @@ import json
 import os
 import platform
 import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from benchmarks.comparing import chosen_rivals, markdown
+from benchmarks.processes import machine, measured
+from benchmarks.question import Options, Question, Record
 from benchmarks.rivals import RIVALS, default_models_directory, load_reference_model
 
+QUICK_MODELS = ("birth_death",)
 MODELS = ("birth_death", "dimer_decay", "vilar", "jakstat")
 # Trajectories of a timed call: about a second or more of work for each.
 ENGINE_TRAJECTORIES = {
@@ -86,30 +89,13 @@ def run_engine(model_name: str, num_trajectories: int, models: Path) -> dict[str
     }
 
 
-def _measured(arguments: list[str], cores: set[int]) -> dict[str, Any] | None:
-    """The last line that a child process prints, as JSON; it may use the given cores only."""
-    child = subprocess.run(
-        [sys.executable, "-m", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    )
-    lines = child.stdout.strip().splitlines()
-    if child.returncode or not lines:
-        print(f"failed: {' '.join(arguments)}: {child.stderr.strip()[-300:]}", file=sys.stderr)
-        return None
-    record: dict[str, Any] = json.loads(lines[-1])
-    return record
-
-
 def compare(model: str, rivals: list[str], models: Path, cores: list[int]) -> list[dict[str, Any]]:
     """The engine on one core and on all given cores, then every rival on one core."""
     here = ["--models-directory", str(models), "--model", model]
     records = []
     for used in [cores[-1:], cores] if len(cores) > 1 else [cores]:
         arguments = ["benchmarks.throughput", "--only-engine", *here]
-        record = _measured(arguments, set(used))
+        record = measured(arguments, set(used))
         if record:
             records.append(record)
             _show(record, records[0])
@@ -119,7 +105,7 @@ def compare(model: str, rivals: list[str], models: Path, cores: list[int]) -> li
     for rival in rivals:
         table = WIDE_TRAJECTORIES if rival in WIDE_RIVALS else RIVAL_TRAJECTORIES
         arguments = ["benchmarks.rivals", *here, "--rival", rival, "--mean-events", mean_events]
-        record = _measured([*arguments, "--trajectories", str(table[model])], set(cores[-1:]))
+        record = measured([*arguments, "--trajectories", str(table[model])], set(cores[-1:]))
         if record and record.get("installed", True):
             records.append(record)
             _show(record, records[0])
@@ -158,17 +144,78 @@ def main() -> None:
     for model in options.model or MODELS:
         records += compare(model, rivals, options.models_directory, cores)
     if options.out:
-        machine = {"processor": _processor(), "python": platform.python_version()}
-        text = json.dumps({"machine": machine, "records": records}, indent=1)
+        text = json.dumps({"machine": machine(), "records": records}, indent=1)
         options.out.write_text(text + "\n")
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+def run(options: Options) -> list[Record]:
+    """Every simulator on every network; a quick run does birth_death."""
+    names = [rival.name for rival in chosen_rivals(options)]
+    records = []
+    for model in QUICK_MODELS if options.is_quick else MODELS:
+        records += compare(model, names, options.models, list(options.cores))
+    return records
+
+
+def plot(result: dict[str, Any]) -> Figure:
+    """Bars: million events a second by simulator, a panel per network."""
+    records = result["records"]
+    models = [model for model in MODELS if any(r["model"] == model for r in records)]
+    figure = Figure(figsize=(3.2 * len(models), 3.6), layout="constrained")
+    for axis, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True):
+        found = [r for r in records if r["model"] == model]
+        names = [_name(r) for r in found]
+        axis.barh(names, [r["events_per_second"] / 1e6 for r in found])
+        axis.set(xscale="log", title=model, xlabel="million events a second")
+        axis.tick_params(axis="y", labelsize=7)
+        axis.invert_yaxis()
+    return figure
+
+
+def _name(record: Record) -> str:
+    threads = record.get("num_threads", 1)
+    return record["name"] if threads == 1 else f"{record['name']}, {threads} cores"
+
+
+def table(result: dict[str, Any]) -> str:
+    """Million events a second of every simulator, and how many times slower than the engine."""
+    records = result["records"]
+    engine = {(r["model"], r["num_threads"]): r for r in records if r["name"] == "engine"}
+    models = [model for model in MODELS if (model, 1) in engine]
+    most = max(threads for _, threads in engine)
+    rows = []
+    for threads in dict.fromkeys((1, most)):
+        rates = [_millions(engine.get((model, threads))) for model in models]
+        cores = "1 core" if threads == 1 else f"{threads} cores"
+        rows.append([f"**engine**, {cores}", *(f"**{rate}**" for rate in rates)])
+    for name in dict.fromkeys(r["name"] for r in records if r["name"] != "engine"):
+        found = {r["model"]: r for r in records if r["name"] == name}
+        version = next(iter(found.values())).get("version") or ""
+        cells = [f"{name} {version}"]
+        for model in models:
+            if model not in found:
+                cells.append("-")
+                continue
+            rate = found[model]["events_per_second"]
+            ratio = engine[model, 1]["events_per_second"] / rate
+            cells.append(f"{rate / 1e6:.3g} ({ratio:.1f}x)")
+        rows.append(cells)
+    compiles = " / ".join(f"{engine[m, 1]['compile_seconds']:.1f}" for m in models)
+    memory = max(engine[m, 1]["peak_memory_mebibytes"] for m in models)
+    return (
+        "One core, unless a row says otherwise.\n\n"
+        + markdown(["M events/s (engine / it)", *models], rows)
+        + f"\n\nEngine: compilation {compiles} s, peak memory {memory:.0f} MiB.\n"
+    )
+
+
+def _millions(record: Record | None) -> str:
+    return f"{record['events_per_second'] / 1e6:.0f}" if record else "-"
+
+
+QUESTION = Question(
+    "throughput", "exact events a second on four networks, engine and rivals", run, plot, table
+)
 
 
 if __name__ == "__main__":

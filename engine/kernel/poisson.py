@@ -1,20 +1,38 @@
 """Poisson and normal numbers from a lane's random bits."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
-from jax import Array, lax
-
-from engine.kernel.across import is_any
+from jax import Array
 
 # Below this mean the distribution is inverted term by term, above it by an expansion.
 INVERSION_BELOW = 5.0
-# Terms of the inversion: a Poisson number of mean 5 exceeds this with a probability of 1e-16.
-MAX_TERMS = 32
-# Terms between two looks at whether every lane is done: one by one cost twice as much.
-TERMS_AT_ONCE = 8
+# Terms of the inversion: a Poisson number of mean 5 exceeds this with a probability of 8e-8, about
+# that of the last of the 2**23 uniform numbers. A loop that ends when all lanes are done, and looks
+# at the means below 5 only, took twice as long.
+MAX_TERMS = 20
 _LARGEST = 2.0**30
+
+# z / (2 u - 1) of the normal quantile z, in w = -log(4 u (1 - u)) scaled from [0, 15.5] to [-1, 1]:
+# fitted at Chebyshev's points, error of z below 1e-6 at every u of `_share`.
+_LONGEST = 15.5
+_QUANTILE = (
+    7.1134657e-3,
+    -1.0793086e-2,
+    -1.7966725e-2,
+    4.1641480e-2,
+    -1.0848762e-2,
+    -2.8990989e-2,
+    4.3226196e-2,
+    -5.6009520e-2,
+    6.0983781e-2,
+    -3.0809932e-2,
+    -4.1373235e-2,
+    1.6736203e-1,
+    -4.4534318e-1,
+    1.9611160,
+    3.7010387,
+)
 
 
 def _share(bits: Array) -> Array:
@@ -24,8 +42,18 @@ def _share(bits: Array) -> Array:
 
 
 def normal(bits: Array) -> Array:
-    """A standard normal number, within +-5.3 (one in ten million lies beyond), from 32 bits."""
-    return jnp.float32(2**0.5) * lax.erf_inv(jnp.float32(2) * _share(bits) - jnp.float32(1))
+    """A standard normal number, within +-5.3 (one in ten million lies beyond), from 32 bits.
+
+    One polynomial for the whole range, without a square root or a choice between centre and tail:
+    2.5 times as fast as `lax.erf_inv`.
+    """
+    u = _share(bits)
+    w = -jnp.log(jnp.float32(4) * u * (jnp.float32(1) - u))
+    scaled = w * jnp.float32(2 / _LONGEST) - jnp.float32(1)
+    slope = jnp.float32(_QUANTILE[0])
+    for coefficient in _QUANTILE[1:]:
+        slope = slope * scaled + jnp.float32(coefficient)
+    return (jnp.float32(2) * u - jnp.float32(1)) * slope
 
 
 def poisson(means: Sequence[Array], bits: Sequence[Array], is_stacked: bool = True) -> list[Array]:
@@ -33,8 +61,7 @@ def poisson(means: Sequence[Array], bits: Sequence[Array], is_stacked: bool = Tr
 
     Means from 5 on: floor of the expansion of the inverse in 1 / sqrt(mean) (Giles 2016,
     doi:10.1145/2699466), whose mean is at most 0.004% off and its variance 0.04%. Smaller means:
-    terms of the distribution are summed until they exceed the uniform number; lanes wait for the
-    largest.
+    20 terms of the distribution are summed and those that the uniform number exceeds are counted.
 
     Args:
         means: arrays (L,), non-negative.
@@ -57,23 +84,13 @@ def _poisson(mean: Array, word: Array) -> Array:
 
 def _invert(means: Array, bits: Array) -> Array:
     """How many partial sums of the distribution lie below the uniform number."""
-
-    def is_going(state: Any) -> Array:
-        _, missing, _, k = state
-        return is_any(missing >= 0) & (k < MAX_TERMS)
-
-    def add(state: Any) -> Any:
-        term, missing, count, k = state
-        for _ in range(TERMS_AT_ONCE):
-            count = count + (missing >= 0).astype(jnp.int32)
-            k = k + jnp.float32(1)
-            term = term * (means * (jnp.float32(1) / k))
-            missing = missing - term
-        return term, missing, count, k
-
     term = jnp.exp(-means)
-    begin = (term, _share(bits) - term, jnp.zeros(means.shape, jnp.int32), jnp.float32(0))
-    count: Array = lax.while_loop(is_going, add, begin)[2]
+    missing = _share(bits) - term
+    count = jnp.zeros(means.shape, jnp.int32)
+    for k in range(1, MAX_TERMS + 1):
+        count = count + (missing >= 0).astype(jnp.int32)
+        term = term * (means * jnp.float32(1 / k))
+        missing = missing - term
     return count
 
 

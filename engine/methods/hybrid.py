@@ -43,7 +43,8 @@ class Hybrid:
 
     E unit exponential: Heun's method with the hazard integrated along, so that a jump comes where
     its integral says. Steps change no continuous species by more than epsilon, relatively (or by
-    one molecule), nor by their losses or by inputs and time by more than a few epsilon.
+    one molecule), by inputs and time no propensity by more than a few epsilon, and take at most
+    ten epsilon of a species' life time (a half at most). With noise they are those of `TauLeaping`.
 
     Args:
         continuous: names of the species to integrate; None chooses those whose mean-field average
@@ -172,12 +173,15 @@ def integrated(
 def course(model: LaneModel, options: Options, constants: Constants, lanes: Lanes) -> Course:
     """Heun's two stages: propensities now, and at the end of a step that they allow."""
     is_continuous = continuous_reactions(model)
-    found = rates(model, options.epsilon, constants, lanes)
+    # Without this every species' bound on the step computes all propensities again.
+    found = materialise(constants.is_running, rates(model, options.epsilon, constants, lanes))
     always = jnp.ones_like(lanes.remaining, bool)
     held = [None if smooth else always for smooth in is_continuous]
-    limit = leap_length(model, options.epsilon, lanes.counts, found, held)
+    limit = leap_length(
+        model, options.epsilon, lanes.counts, found, held, is_noisy=options.is_noisy
+    )
     length = jnp.minimum(jnp.minimum(limit, found.reach), lanes.remaining)
-    length = jnp.maximum(length, jnp.float32(0))
+    length = materialise(constants.is_running, jnp.maximum(length, jnp.float32(0)))
     first = found.propensities
     extents = {int(j): first[j] * length for j in np.flatnonzero(is_continuous)}
     ahead = integrated(model, extents, lanes.counts)
@@ -217,6 +221,9 @@ def step(model: LaneModel, options: Options, constants: Constants, lanes: Lanes)
         when = time_of_jump(first, last, along.length, unit_wait)
     is_jump = when < along.length
     elapsed = jnp.where(is_taken, jnp.minimum(when, along.length), jnp.float32(0))
+    is_jump, elapsed = materialise(constants.is_running, (is_jump, elapsed))
+    hazards = {j: along.at(j, elapsed) for j in jumps}
+    hazards = materialise(constants.is_running, hazards)
     extents = {}
     for j in np.flatnonzero(is_continuous).tolist():
         extents[j] = along.extent(j, elapsed)
@@ -227,7 +234,7 @@ def step(model: LaneModel, options: Options, constants: Constants, lanes: Lanes)
     drifted = integrated(model, extents, lanes.counts)
     cumulative, running = [], jnp.zeros_like(elapsed)
     for j in range(len(along.first)):
-        running = running + along.at(j, elapsed) if j in jumps else running
+        running = running + hazards[j] if j in hazards else running
         cumulative.append(running)
     point = jnp.minimum(share * running, running * BELOW_ONE)
     target = jnp.where(is_taken & is_jump, point, jnp.float32(jnp.inf))

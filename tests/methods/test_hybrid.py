@@ -157,7 +157,7 @@ def test_order_two_in_the_step() -> None:
     model = network({"P": 100_000, "Q": 0}, [("P -> Q", 1.0), ("Q -> 0", 2.0)])
     truth = engine.simulate(model, engine.ODE(), [1.0], key=jax.random.key(0))["Q"][0, 0]
     errors = []
-    for epsilon in (0.5, 0.1):
+    for epsilon in (0.1, 0.02):
         found = hybrid(model, [1.0], 1, ("P", "Q"), method={"epsilon": epsilon})
         errors.append(abs(found["Q"][0, 0] - truth))
     assert errors[1] < errors[0] / 12

@@ -97,7 +97,7 @@ def test_hill_and_michaelis_menten_laws() -> None:
 
 
 def test_small_populations_are_exact() -> None:
-    """Below 10 events a leap the steps are those of the direct method: the same distribution."""
+    """Below 4 events a leap the steps are those of the direct method: the same distribution."""
     model = network({"X": 3}, [("0 -> X", 4.0), ("X -> 0", 0.8)])
     truth = exact.FiniteStateProjection(
         [[1], [-1]], lambda x, t: np.stack([4.0 + 0 * x[:, 0], 0.8 * x[:, 0]], 1), (40,), (3,)
