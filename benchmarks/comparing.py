@@ -91,7 +91,10 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def grid(records: Sequence[Record], x: str, y: str, unit: str, scale: float = 1.0) -> str:
     """A row per simulator, a column per value of x."""
-    values = sorted({r[x] for r in records})
+    # Numbers by size, names in the order of the records.
+    values = list(dict.fromkeys(r[x] for r in records))
+    if not isinstance(values[0], str):
+        values.sort()
     rows = []
     for name in simulators(records):
         cells = [f"**{name}**" if name.startswith(ENGINE) else name]
@@ -99,4 +102,5 @@ def grid(records: Sequence[Record], x: str, y: str, unit: str, scale: float = 1.
             found = of(records, simulator=name, **{x: value})
             cells.append(f"{found[0][y] * scale:.3g}" if found else "-")
         rows.append(cells)
-    return markdown([unit, *(f"{value:,}" for value in values)], rows)
+    shown = [value if isinstance(value, str) else f"{value:,}" for value in values]
+    return markdown([unit, *shown], rows)

@@ -1,7 +1,4 @@
-"""How speed and compile time grow with the number of reactions, against bngsim and rebop.
-
-    pip install -e '.[rivals]'
-    python -m benchmarks.large_networks --out benchmarks/results/large_networks.json
+"""How fast are large networks, generated ones and two published models, beside bngsim and rebop?
 
 Generated mass-action networks of 100, 300 and 1,000 reactions, and the SBML models
 BIOMD0000000504 (132 reactions) and BIOMD0000000543 (199). Every simulator runs in a process of its
@@ -12,15 +9,17 @@ simulator the same one, because exact simulation of 10**13 molecules ends for no
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from benchmarks.rivals import RIVALS, ReferenceModel, ReferenceReaction
-from benchmarks.throughput import _measured
+from benchmarks.comparing import grid, simulators
+from benchmarks.processes import measured
+from benchmarks.question import Options, Question, Record
+from benchmarks.rivals import RIVALS, ReferenceModel, ReferenceReaction, is_installed
 
 NETWORKS = ("generated100", "generated300", "generated1000", "BIOMD0000000504", "BIOMD0000000543")
 ENGINE = "engine"
@@ -150,6 +149,8 @@ def run_one(name: str, simulator: str, models: Path) -> dict[str, Any]:
     if simulator == ENGINE:
         return {**record, **run_engine(model, count)}
     rival = next(rival for rival in RIVALS if rival.name == simulator)
+    if not is_installed(rival):
+        return {**record, "installed": False}
     result = rival.run(model, count, 1)
     return {
         **record,
@@ -159,46 +160,69 @@ def run_one(name: str, simulator: str, models: Path) -> dict[str, Any]:
     }
 
 
-def compare(networks: list[str], models: Path, core: int) -> list[dict[str, Any]]:
+def run(options: Options) -> list[Record]:
     """Every simulator on every network, each in a process of its own on one core."""
-    records = []
-    for name in networks:
+    folder = options.models.parent / "science" / "sbml"
+    names = NETWORKS[:1] if options.is_quick else NETWORKS
+    wanted = [s for s in SIMULATORS if s == ENGINE or options.rivals is None or s in options.rivals]
+    records: list[Record] = []
+    for name in names:
         events = None
-        for simulator in SIMULATORS:
+        for simulator in wanted:
             arguments = ["benchmarks.large_networks", "--network", name, "--only", simulator]
-            record = _measured([*arguments, "--models-directory", str(models)], {core})
-            if record is None:
+            arguments += ["--models-directory", str(folder)]
+            record = measured(arguments, options.one_core, {"ENGINE_NUM_THREADS": "1"})
+            if record is None or not record.get("installed", True):
                 continue
             # A rival that counts no events fires as many as the engine.
             events = events or record["mean_events"]
             fired = record["mean_events"] or events
             record["events_per_second"] = fired / record["seconds_per_trajectory"]
-            records.append(record)
-            print(
-                f"{name:16s} {simulator:14s} {record['events_per_second'] / 1e6:9.3f} M events/s"
-                f"   compile {record['compile_seconds']:6.1f} s",
-                flush=True,
-            )
+            records.append(record | {"simulator": simulator, "network": name})
     return records
 
 
+def plot(result: dict[str, Any]) -> Figure:
+    """Events a second by network."""
+    figure = Figure(figsize=(8.4, 3.6), layout="constrained")
+    axis, records = figure.subplots(), result["records"]
+    for name in simulators(records):
+        line = [(r["network"], r["events_per_second"]) for r in records if r["simulator"] == name]
+        axis.plot(*zip(*line, strict=True), marker="o", lw=2.2 if name == ENGINE else 1, label=name)
+    axis.set(yscale="log", ylabel="events a second")
+    axis.tick_params(axis="x", labelsize=8)
+    axis.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def table(result: dict[str, Any]) -> str:
+    """Million events a second, then seconds of compilation."""
+    records = result["records"]
+    return (
+        "One core, 101 save points. Million events a second:\n\n"
+        f"{grid(records, 'network', 'events_per_second', 'network', 1e-6)}\n\n"
+        "Seconds of compilation or set-up:\n\n"
+        f"{grid(records, 'network', 'compile_seconds', 'network')}\n"
+    )
+
+
+QUESTION = Question(
+    "large_networks",
+    "events a second on networks of 100 to 1,000 reactions and two published models",
+    run,
+    plot,
+    table,
+)
+
+
 def main() -> None:
-    """Run the comparison and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("--network", choices=NETWORKS, action="append")
-    shared = Path(os.environ.get("ENGINE_SHARED", "../shared"))
-    parser.add_argument("--models-directory", type=Path, default=shared / "science" / "sbml")
-    parser.add_argument("--core", type=int, default=1)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--only", choices=SIMULATORS, help=argparse.SUPPRESS)
+    """One simulator on one network, in this process; prints its record."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--network", choices=NETWORKS, required=True)
+    parser.add_argument("--only", choices=SIMULATORS, required=True)
+    parser.add_argument("--models-directory", type=Path, required=True)
     options = parser.parse_args()
-    networks = options.network or list(NETWORKS)
-    if options.only:
-        print(json.dumps(run_one(networks[0], options.only, options.models_directory)))
-        return
-    records = compare(networks, options.models_directory, options.core)
-    if options.out:
-        options.out.write_text(json.dumps({"records": records}, indent=1) + "\n")
+    print(json.dumps(run_one(options.network, options.only, options.models_directory)))
 
 
 if __name__ == "__main__":
