@@ -161,7 +161,10 @@ class _Fit:
         return np.asarray(self._on_counts(self.condition, counts)) != 0
 
     def _on_counts(self, expression: Expression, counts: np.ndarray) -> np.ndarray:
-        values = {n: c.astype(np.float64) for n, c in zip(self.network.species_names, counts.T, strict=True)}
+        values = {
+            n: c.astype(np.float64)
+            for n, c in zip(self.network.species_names, counts.T, strict=True)
+        }
         values |= self.params
         for name, rule in self.network.rules.items():
             if symbols(rule) <= values.keys():
