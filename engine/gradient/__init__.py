@@ -1,8 +1,10 @@
 """Gradients of expected outcomes through exact stochastic simulation."""
 
 from engine.gradient.adjoint_critic import MeanFieldAdjoint as MeanFieldAdjoint
+from engine.gradient.automatic import Automatic as Automatic
 from engine.gradient.coupled_difference import CoupledDifference as CoupledDifference
 from engine.gradient.estimate import estimate as estimate
+from engine.gradient.expected import expected as expected
 from engine.gradient.fitted_critic import FittedCritic as FittedCritic
 from engine.gradient.martingale_critic import MartingaleCritic as MartingaleCritic
 from engine.gradient.outcome import Outcome as Outcome

@@ -1,3 +1,4 @@
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -104,7 +105,7 @@ def mean(arguments: Arguments) -> float:
     _, schedule = compile_schedule(DRIVEN, arguments.inputs, arguments.regimen, 1)
     edges = np.unique([0.0, END, *(t for t in schedule.times[0] if t < END)])
     total = 0.0
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in pairwise(edges):
         nodes, weights = np.polynomial.legendre.leggauss(80)
         t = (b + a) / 2 + (b - a) / 2 * nodes
         level = concentration(schedule, "drug", t)[0]
