@@ -94,23 +94,35 @@ class LaneSums(Tally):
         return tuple(result)
 
     def _gained(self, state: State, interval: Interval, observe: Observe) -> list[Array]:
-        return [rate * interval.elapsed for rate in _mean_rates(interval, observe, self.num_sums)]
+        rates = _mean_rates(interval, observe, self.num_sums)
+        return list(interval.share([rate * interval.elapsed for rate in rates]))
 
     def jump(self, state: State, jump: Jump, observe: Observe) -> State:
         """Add the weight of the reaction that fired, and fold."""
         if jump.fired is None or jump.before is None:
             return state
-        part, result = self.num_sums, []
+        added = self._added(jump, observe)
+        result: list[Array] = []
         for index in range(self.num_sums):
             total, wanted = state[2 * index : 2 * index + 2]
-            if index < len(self.martingales):
-                for name, _ in self.martingales[index].weights:
-                    weight = observe(jump.before, part) + jnp.zeros_like(total)
-                    wanted = wanted + jnp.where(jump.fired(name), weight, jnp.float32(0))
-                    part += 1
+            if index < len(added):
+                wanted = wanted + added[index]
             new = total + wanted
             result += [new, wanted - (new - total)]
         return tuple(result)
+
+    def _added(self, jump: Jump, observe: Observe) -> list[Array]:
+        """What the reaction that fired adds to every martingale."""
+        assert jump.fired is not None and jump.before is not None
+        part, added = self.num_sums, []
+        for martingale in self.martingales:
+            total = jnp.zeros_like(jump.time)
+            for name, _ in martingale.weights:
+                weight = observe(jump.before, part)
+                total = jnp.where(jump.fired(name), weight, total)
+                part += 1
+            added.append(total)
+        return list(jump.share(added))
 
     def result(self, words: np.ndarray) -> np.ndarray:
         """The sums, (n, num_sums) float64."""

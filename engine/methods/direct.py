@@ -9,7 +9,7 @@ networks have up to some hundred reactions.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -325,21 +325,26 @@ def _tally(
     elapsed = jnp.where(is_alive & (reach > 0), reach, jnp.float32(0))
     time_left = lanes.remaining - elapsed
 
+    def share(values: Any) -> Any:
+        return materialise(constants.is_running, values)
+
+    shared = share(model.shared_values(candidate.values))
+
     def at(fraction: float) -> Mapping[str, Array]:
-        return model.values(
-            constants, lanes.counts, lanes.remaining - jnp.float32(fraction) * elapsed
-        )
+        left = lanes.remaining - jnp.float32(fraction) * elapsed
+        return model.values(constants, lanes.counts, left) | shared
 
     def average() -> Mapping[str, Array]:
-        return model.averages(constants, lanes.counts, lanes.remaining, elapsed)
+        return model.averages(constants, lanes.counts, lanes.remaining, elapsed) | shared
 
     after = model.values(constants, counts, time_left)
-    jump = Jump(after, constants.stop - time_left, fired, is_fired, candidate.values)
+    before = {**candidate.values, **shared}
+    jump = Jump(after, constants.stop - time_left, fired, is_fired, before, share)
     states = []
     for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
         observe = model.observe(index)
         stretch = Interval(
-            elapsed, at, average, model.tally_moves(index), model.tally_is_affine(index)
+            elapsed, at, average, model.tally_moves(index), model.tally_is_affine(index), share
         )
         passed = tally.interval(state, stretch, observe)
         states.append(tuple(jnp.where(is_alive, a, b) for a, b in zip(passed, state, strict=True)))
@@ -369,7 +374,8 @@ def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array
     target, cumulative = materialise(jnp.any(is_rare), (target, cumulative))
     counts, fired = fire(model, lanes.counts, cumulative, target)
     after = model.values(constants, counts, left)
-    jump = Jump(after, constants.stop - left, fired, is_rare, values)
+    before = values | model.shared_values(values)
+    jump = Jump(after, constants.stop - left, fired, is_rare, before)
     return lanes._replace(
         counts=counts,
         generator=random.choose(is_rare, generator, lanes.generator),
