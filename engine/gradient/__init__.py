@@ -8,6 +8,7 @@ from engine.gradient.expected import expected as expected
 from engine.gradient.fitted_critic import FittedCritic as FittedCritic
 from engine.gradient.martingale_critic import MartingaleCritic as MartingaleCritic
 from engine.gradient.outcome import Outcome as Outcome
+from engine.gradient.pathwise import Pathwise as Pathwise
 from engine.gradient.result import Gradient as Gradient
 from engine.gradient.score_function import ScoreFunction as ScoreFunction
 from engine.gradient.targets import DoseAmount as DoseAmount
