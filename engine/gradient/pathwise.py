@@ -35,7 +35,7 @@ from engine.kinetics.evaluate import evaluate
 from engine.methods.langevin import Langevin
 from engine.methods.ode import ODE
 
-NUM_POINTS = 2000
+NUM_POINTS = 1200
 # Below this many molecules a species is a switch and not a concentration.
 FEWEST_MOLECULES = 10.0
 
@@ -217,7 +217,7 @@ def _langevin_paths(method: Langevin, problem: Problem) -> Any:
             is_on = rates > 0
             root = jnp.where(is_on, jnp.sqrt(jnp.where(is_on, rates * dt, jnp.float32(1))), 0)
             seen = jnp.asarray(evaluate(tally.expression, values, jnp, x.dtype), x.dtype)
-            moved = x + jnp.sum(changes * (rates * dt + root * normal), axis=1)
+            moved = x + jnp.sum(changes * (rates * dt + root * normal)[jnp.newaxis], axis=1)
             return (jnp.maximum(moved, jnp.float32(0)), total + seen * dt), None
 
         items = (jnp.arange(steps, dtype=jnp.float32), noise)
