@@ -16,6 +16,8 @@ from engine.network.derivatives import ZERO
 from engine.network.expressions import Expression, Number, call
 from engine.network.network import ReactionNetwork
 
+# How far from the known end of a stretch Radau's rule looks.
+RADAU = 2.0 / 3.0
 # What is added where a reaction fires: (reaction, weight), the weight at the state before.
 Weights = tuple[tuple[str, Expression], ...]
 
@@ -139,9 +141,15 @@ def _mean_rates(interval: Interval, observe: Observe, number: int) -> list[Array
     if interval.is_affine:
         values = interval.average()
         return [observe(values, part) for part in range(number)]
-    first, second = (interval.at(fraction) for fraction in GAUSS)
-    half = jnp.float32(0.5)
-    return [half * (observe(first, part) + observe(second, part)) for part in range(number)]
+    if interval.known is None:
+        first, second = (interval.at(fraction) for fraction in GAUSS)
+        weight = 0.5
+    else:
+        # Radau's rule with the end that is known anyway: exact for squares, at half the cost.
+        end, second = interval.known
+        first, weight = interval.at(abs(end - RADAU)), 0.75
+    a, b = jnp.float32(weight), jnp.float32(1.0 - weight)
+    return [a * observe(first, part) + b * observe(second, part) for part in range(number)]
 
 
 @dataclass(frozen=True)

@@ -328,7 +328,9 @@ def _tally(
     def share(values: Any) -> Any:
         return materialise(constants.is_running, values)
 
-    shared = share(model.shared_values(candidate.values))
+    levels = {n: candidate.values[n] for n in model.layout.names if n in model.program.moving}
+    shared = share(model.shared_values(candidate.values) | levels)
+    levels = {name: shared.pop(name) for name in levels}
 
     def at(fraction: float) -> Mapping[str, Array]:
         left = lanes.remaining - jnp.float32(fraction) * elapsed
@@ -338,13 +340,21 @@ def _tally(
         return model.averages(constants, lanes.counts, lanes.remaining, elapsed) | shared
 
     after = model.values(constants, counts, time_left)
-    before = {**candidate.values, **shared}
+    before = {**candidate.values, **shared, **levels}
+    # Thinning looks at the propensities where the stretch ends, others where it begins.
+    known = None if model.is_looking else (1.0 if model.is_thinned else 0.0, before)
     jump = Jump(after, constants.stop - time_left, fired, is_fired, before, share)
     states = []
     for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
         observe = model.observe(index)
         stretch = Interval(
-            elapsed, at, average, model.tally_moves(index), model.tally_is_affine(index), share
+            elapsed,
+            at,
+            average,
+            model.tally_moves(index),
+            model.tally_is_affine(index),
+            share,
+            known,
         )
         passed = tally.interval(state, stretch, observe)
         states.append(tuple(jnp.where(is_alive, a, b) for a, b in zip(passed, state, strict=True)))

@@ -6,6 +6,7 @@ from engine.gradient import Automatic, InitialCount, Outcome
 from tests.gradient.problems import BIRTH_DEATH, CASES, check_gradient, estimated
 
 
+@pytest.mark.full
 def test_picks_says_why_and_is_unbiased() -> None:
     case, outcome, function = CASES["birth-death mean"]
     found = estimated(case, Automatic(num_pilot=400), outcome, ["k", "g"], 4000)
@@ -14,6 +15,7 @@ def test_picks_says_why_and_is_unbiased() -> None:
     assert any("variance x seconds" in note for note in found.notes)
 
 
+@pytest.mark.full
 def test_an_initial_count_goes_to_coupled_differences() -> None:
     wrt = ["k", InitialCount("X")]
     found = estimated(BIRTH_DEATH, Automatic(num_pilot=200), engine.TimeIntegral("X"), wrt, 1000)

@@ -47,17 +47,23 @@ def switching(estimator: Any, wrt: Any, num: int) -> engine.gradient.Gradient:
     )
 
 
-def test_a_bistable_switch_with_two_doses() -> None:
-    truth = np.array(list(SLOPES.values()))
-    score = switching(ScoreFunction(is_regressed=False), list(TARGETS.values()), 10_000)
-    critic = switching(MartingaleCritic(), list(TARGETS.values()), 10_000)
+@pytest.mark.parametrize(
+    "names",
+    [("gain", "second"), pytest.param(tuple(SLOPES), marks=pytest.mark.full)],
+    ids=["two", "all"],
+)
+def test_a_bistable_switch_with_two_doses(names: tuple[str, ...]) -> None:
+    truth = np.array([SLOPES[name] for name in names])
+    wrt = [TARGETS[name] for name in names]
+    score = switching(ScoreFunction(is_regressed=False), wrt, 10_000)
+    critic = switching(MartingaleCritic(), wrt, 10_000)
     for found in (score, critic):
         result = check_gradient(found, truth)
         assert result, result.message
     ratios = (score.standard_errors / critic.standard_errors) ** 2
-    assert np.exp(np.log(ratios).mean()) > 10
+    assert np.exp(np.log(ratios).mean()) > 8
     assert critic.residual_variance_ratio < 0.1
-    assert not check_gradient(critic, truth * [1, 1, 1, 1, 2.2]), "a factor of 2.2 is seen"
+    assert not check_gradient(critic, 1.2 * truth), "a fifth is seen"
 
 
 @pytest.mark.full
@@ -67,6 +73,7 @@ def test_the_slopes_are_those_of_the_master_equation() -> None:
         assert exact.slope(name) == pytest.approx(slope, rel=1e-5)
 
 
+@pytest.mark.full
 def test_a_dose_time_without_the_dilation_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     right = directions._warped
 
@@ -127,6 +134,7 @@ INFUSION = engine.Regimen(
 PK = PharmacokineticParameter
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("pharmacokinetics", "regimen", "targets"),
     [
@@ -177,6 +185,7 @@ def test_every_number_of_a_dose(pharmacokinetics: Any, regimen: Any, targets: An
     assert np.all(found.standard_errors < 0.05 * np.abs(truth))
 
 
+@pytest.mark.full
 def test_an_area_of_the_drug_itself() -> None:
     # int u = F D / CL for each dose, nothing of it through the path.
     found = engine.gradient.estimate(

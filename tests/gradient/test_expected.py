@@ -29,6 +29,7 @@ def test_value_and_gradient_inside_jit() -> None:
     assert slopes["g"] == pytest.approx(-10.0, rel=0.05)
 
 
+@pytest.mark.full
 def test_the_same_step_has_the_same_randomness() -> None:
     mean = mean_of(ScoreFunction())
     point = {"k": 10.0, "g": 1.0}
@@ -38,6 +39,7 @@ def test_the_same_step_has_the_same_randomness() -> None:
     assert jitted(point, 1) == mean(point, 1)
 
 
+@pytest.mark.full
 def test_candidates_under_vmap() -> None:
     mean = mean_of()
     births = jnp.asarray([5.0, 10.0, 20.0])
@@ -49,6 +51,7 @@ def test_candidates_under_vmap() -> None:
     assert np.allclose(slopes, 2 * (np.array([5.0, 10, 20]) - 10), atol=1.5)
 
 
+@pytest.mark.full
 def test_gradient_descent_finds_the_rate() -> None:
     mean = mean_of()
 
@@ -75,6 +78,7 @@ def test_bad_points_are_named() -> None:
         mean_of(refresh=0)
 
 
+@pytest.mark.full
 def test_an_initial_count_and_a_threshold() -> None:
     storm = engine.gradient.expected(
         BIRTH_DEATH.model,

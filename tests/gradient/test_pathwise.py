@@ -18,6 +18,7 @@ def test_a_linear_network_is_exact() -> None:
     assert np.all(found.standard_errors == 0)
 
 
+@pytest.mark.full
 def test_integrals_counts_initial_counts_and_doses() -> None:
     wrt = ["k", InitialCount("X")]
     found = estimated(BIRTH_DEATH, Pathwise(), engine.TimeIntegral("k * X"), wrt, 1)
@@ -47,6 +48,7 @@ def test_integrals_counts_initial_counts_and_doses() -> None:
     assert np.allclose(driven.gradient, [slope(arguments, t) for t in targets], rtol=2e-3)
 
 
+@pytest.mark.full
 def test_langevin_tangents_of_a_birth_death_mean() -> None:
     method = Pathwise(engine.Langevin(dt=0.05))
     found = estimated(
