@@ -137,12 +137,14 @@ def measured(problem: dict[str, Any], estimator: Any, num: int) -> dict[str, Any
         found, seconds = timed(run)
     except engine.InvalidInput as error:
         return {"refused": str(error)}
+    is_paired = "CoupledDifference" in found.estimator
+    simulated = found.num_trajectories / (2 * len(found.names)) if is_paired else num
     record = {
         "names": list(found.names),
         "value": found.value,
         "gradient": found.gradient.tolist(),
         "standard_errors": found.standard_errors.tolist(),
-        "variance_per_trajectory": (found.standard_errors**2 * num).tolist(),
+        "variance_per_trajectory": (found.standard_errors**2 * simulated).tolist(),
         "residual_variance_ratio": found.residual_variance_ratio,
         "seconds": seconds,
         "num_patients": num,
