@@ -1,11 +1,14 @@
 """Gradients of expected outcomes through exact stochastic simulation."""
 
 from engine.gradient.adjoint_critic import MeanFieldAdjoint as MeanFieldAdjoint
+from engine.gradient.automatic import Automatic as Automatic
 from engine.gradient.coupled_difference import CoupledDifference as CoupledDifference
 from engine.gradient.estimate import estimate as estimate
+from engine.gradient.expected import expected as expected
 from engine.gradient.fitted_critic import FittedCritic as FittedCritic
 from engine.gradient.martingale_critic import MartingaleCritic as MartingaleCritic
 from engine.gradient.outcome import Outcome as Outcome
+from engine.gradient.pathwise import Pathwise as Pathwise
 from engine.gradient.result import Gradient as Gradient
 from engine.gradient.score_function import ScoreFunction as ScoreFunction
 from engine.gradient.targets import DoseAmount as DoseAmount

@@ -69,7 +69,7 @@ class CoupledDifference:
         found, notes, total = [], [], 0
         for index, target in enumerate(problem.targets):
             _check_influence(problem, target)
-            pairs = _Pairs(problem, target, index)
+            pairs = _Pairs(problem.only(index))
             gradient, error, note = self._one(pairs)
             found.append((gradient, error, *pairs.value))
             notes += note
@@ -89,25 +89,24 @@ class CoupledDifference:
         )
 
     def _one(self, pairs: "_Pairs") -> tuple[float, float, list[str]]:
-        arguments, target = pairs.problem.arguments, pairs.target
+        problem, target = pairs.problem, pairs.target
+        arguments = problem.arguments
         number = arguments.num_patients
         if target.is_whole or _is_molecules(arguments, target):
-            return (*_resolved(target, pairs.run(1.0, arguments)), [])
+            return (*_resolved(target, pairs.run(1.0, problem)), [])
         size = _size(arguments, target)
         if self.step is not None:
-            return (*_resolved(target, pairs.run(self.step * size, arguments)), [])
+            return (*_resolved(target, pairs.run(self.step * size, problem)), [])
         pilot = max(SMALLEST_PILOT, int(PILOT_SHARE * number))
         steps = np.asarray(STEPS)
         found = np.array(
             [
-                pairs.run(
-                    h * size, arguments.with_patients(pilot, another_key(arguments.key, 100 + i))
-                )
+                pairs.run(h * size, problem.pilot(pilot, another_key(arguments.key, 100 + i)))
                 for i, h in enumerate(steps)
             ]
         )
         chosen = _best_step(steps, found[:, 0], found[:, 1], number / pilot)
-        gradient, error = _resolved(target, pairs.run(chosen * size, arguments))
+        gradient, error = _resolved(target, pairs.run(chosen * size, problem))
         used = steps <= 2 * chosen
         used &= found[:, 1] > 0
         h = np.append(steps[used], chosen)
@@ -123,21 +122,17 @@ class CoupledDifference:
 class _Pairs:
     """Runs of coupled pairs for one target, counted."""
 
-    def __init__(self, problem: Problem, target: Target, index: int) -> None:
-        self.problem, self.target, self.index = problem, target, index
+    def __init__(self, problem: Problem) -> None:
+        self.problem, (self.target,) = problem, problem.targets
         self.num_pairs = 0
         self.value = (np.nan, np.inf)
 
-    def run(self, change: float, arguments: Arguments) -> tuple[float, float]:
+    def run(self, change: float, problem: Problem) -> tuple[float, float]:
         """The difference quotient at +-change and its standard error."""
-        target, outcome = self.target, self.problem.outcome
+        arguments, outcome = problem.arguments, problem.outcome
+        (target,) = problem.targets
         value = target.value(arguments)
-        weights = np.asarray(target.weights(self.problem.arguments), np.float64)
-        if weights.ndim and arguments.num_patients != len(weights):
-            raise InvalidInput(
-                f"'{target.label}': a pilot of other patients is not possible; give "
-                "CoupledDifference(step=...)"
-            )
+        weights = np.asarray(target.weights(arguments), np.float64)
         is_lowest = bool(np.any(value - change * weights < 0))
         steps = (change, 0.0 if is_lowest else -change)
         moved = [target.moved(arguments, np.asarray(step)) for step in steps]

@@ -21,7 +21,7 @@ from engine.gradient.outcome import Outcome
 from engine.gradient.tallies import LaneSums, Martingale, score
 from engine.kernel.tallies import FirstPassage, Interval, Jump, Maximum, Minimum, Observe, State
 from engine.network.derivatives import ZERO
-from engine.network.expressions import Expression, Number, call
+from engine.network.expressions import Call, Expression, Number, Symbol, call
 from engine.network.network import ReactionNetwork
 
 
@@ -66,10 +66,14 @@ class LearnedCritic(Critic):
         gained: list[Expression] = []
         weights = []
         conditional: list[list[Expression]] = [[] for _ in directions]
+        costly: dict[Expression, str] = {}
         for reaction in network.reactions:
             change = self.changes.get(reaction.name, ZERO)
             if change == ZERO:
                 continue
+            if isinstance(change, Call):
+                # The change of a belief is costly, and every sum needs it.
+                change = Symbol(costly.setdefault(change, f"_d{len(costly)}"))
             weights.append((reaction.name, change))
             gained.append(call("mul", reaction.propensity, change))
             for terms, direction in zip(conditional, directions, strict=True):
@@ -81,6 +85,7 @@ class LearnedCritic(Critic):
             martingales=(*(score(network, d) for d in directions), belief),
             integrals=tuple(call("add", Number(0.0), *terms) for terms in conditional),
             absorbing=self.absorbing,
+            costly=tuple(costly),
         )
 
 
@@ -90,9 +95,15 @@ class CriticSums(LaneSums):
 
     Args:
         absorbing: once it holds the belief no longer changes.
+        costly: changes of the belief, which the other expressions call `_d0`, `_d1`, ...
     """
 
     absorbing: Expression | None = None
+    costly: tuple[Expression, ...] = ()
+
+    def shared(self, network: ReactionNetwork) -> Mapping[str, Expression]:
+        """The changes of the belief."""
+        return {f"_d{i}": expression for i, expression in enumerate(self.costly)}
 
     @property
     def num_words(self) -> int:  # type: ignore[override]

@@ -35,6 +35,7 @@ from engine.network.quantities import Parameter as NetworkParameter
 # Pharmacokinetic parameters: a level's tangent is the difference of two levels this far apart on
 # the log scale. The error is 1e-5 of the level from the step and from float32 alike.
 SHADOW_STEP = 5e-3
+SHADOW = "_shadow"
 COUPLED = "use engine.gradient.CoupledDifference()"
 
 
@@ -97,11 +98,11 @@ def prepared(arguments: Arguments, targets: tuple[Target, ...]) -> Prepared:
                 _refuse_elsewhere(arguments, name)
                 tangents: dict[str, Expression] = {name: ONE}
             case DoseAmount():
-                arguments, tangents = _unit_dose(arguments, target, f"shadow{index}")
+                arguments, tangents = _unit_dose(arguments, target, f"{SHADOW}{index}")
             case PharmacokineticParameter():
-                arguments, tangents = _pharmacokinetic(arguments, target, f"shadow{index}")
+                arguments, tangents = _pharmacokinetic(arguments, target, f"{SHADOW}{index}")
             case DoseTime():
-                arguments, tangents, dilation, span = _warped(arguments, target, f"shadow{index}")
+                arguments, tangents, dilation, span = _warped(arguments, target, f"{SHADOW}{index}")
             case _:
                 raise InvalidInput(
                     f"'{target.label}' is a whole number and has no score; {COUPLED}"
@@ -293,7 +294,7 @@ def _warped(
         f"else -1 / ({off} - {at}) if time < {off} else 0"
     )
     tangents: dict[str, Expression] = {TIME: hat}
-    for one in [i.name for i in arguments.network.inputs if not i.name.startswith("shadow")]:
+    for one in [i.name for i in arguments.network.inputs if not i.name.startswith(SHADOW)]:
         response = _response(arguments, one)
         if response.num_modes == 0:
             continue
@@ -349,6 +350,8 @@ def _hat(arguments: Arguments, target: DoseTime) -> tuple[float, float, float]:
     others = [0.0, arguments.horizon]
     for regimen in arguments.regimens:
         for position, dose in enumerate(regimen.doses):
+            if isinstance(dose, Dose) and dose.into.startswith(SHADOW):
+                continue
             if position == target.index and isinstance(dose, Dose) and dose.additional:
                 raise InvalidInput(f"'{target.label}' is repeated; give each repetition on its own")
             if position != target.index:

@@ -81,6 +81,43 @@ def estimate(
         >>> found.names
         ('birth', 'death')
     """
+    problem = problem_of(
+        network,
+        estimator,
+        outcome,
+        wrt,
+        horizon,
+        key=key,
+        num_patients=num_patients,
+        num_replicates=num_replicates,
+        params=params,
+        x0=x0,
+        inputs=inputs,
+        regimen=regimen,
+        start=start,
+        method=method,
+    )
+    return estimator.estimate(problem)
+
+
+def problem_of(
+    network: ReactionNetwork,
+    estimator: Estimator,
+    outcome: Outcome | Tally,
+    wrt: str | Target | Sequence[str | Target],
+    horizon: float | Sequence[float] | np.ndarray,
+    *,
+    key: Any,
+    num_patients: int,
+    num_replicates: int = 1,
+    params: Mapping[str, Any] | None = None,
+    x0: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Pharmacokinetics] | None = None,
+    regimen: Regimen | Sequence[Regimen] | None = None,
+    start: float = 0.0,
+    method: Direct | None = None,
+) -> Problem:
+    """The arguments of `estimate`, checked."""
     if not hasattr(estimator, "estimate"):
         raise InvalidInput(f"estimator {estimator!r} is none; give engine.gradient.ScoreFunction()")
     arguments = Arguments(
@@ -98,4 +135,8 @@ def estimate(
         method or Direct(),
     )
     given = outcome if isinstance(outcome, Outcome) else Outcome(outcome)
-    return estimator.estimate(Problem(arguments, given, as_targets(wrt)))
+    problem = Problem(arguments, given, as_targets(wrt))
+    arguments.cohort()
+    for target in problem.targets:
+        target.value(arguments)
+    return problem

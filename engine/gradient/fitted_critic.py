@@ -55,7 +55,7 @@ class FittedCritic(Critic):
     thresholds in networks of a few species. Cannot do networks whose laws mention the time.
 
     Args:
-        num_cells: cells in time, half of them graded towards the horizon; default 32.
+        num_cells: cells in time, half of them graded towards the horizon; default 24.
         num_starts: trajectories that start in each cell; default 4000.
         degree: of the polynomial; default 4 with one species, 3 with two, 2 with more, and 2 where
             the belief is the polynomial itself.
@@ -64,7 +64,7 @@ class FittedCritic(Critic):
         Munos & Szepesvari 2008, JMLR 9:815.
     """
 
-    num_cells: int = 32
+    num_cells: int = 24
     num_starts: int = 4000
     degree: int | None = None
 

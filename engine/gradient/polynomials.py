@@ -1,13 +1,13 @@
 """Polynomials in counts: their design matrix, their expression, and two regressions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
 
 from engine.kernel.model import cell_name
-from engine.network.expressions import Expression, Symbol, call
+from engine.network.expressions import Expression, Number, Symbol, call
 
 Array = np.ndarray
 
@@ -93,11 +93,24 @@ class Basis:
             )
             for k, i in enumerate(self.species)
         ]
-        terms = [
-            call("mul", Symbol(name), *(z[k] for k in one))
+        named = {
+            tuple(one.count(k) for k in range(size)): Symbol(name)
             for name, one in zip(coefficients, self.exponents, strict=True)
-        ]
-        return call("add", *terms)
+        }
+        return _horner(named, z)
+
+
+def _horner(terms: Mapping[tuple[int, ...], Expression], z: Sequence[Expression]) -> Expression:
+    """The polynomial with as few products as it takes; `terms` are powers -> coefficient."""
+    if not z:
+        return next(iter(terms.values()))
+    result: Expression = Number(0.0)
+    for power in range(max(powers[0] for powers in terms), -1, -1):
+        inner = {p[1:]: c for p, c in terms.items() if p[0] == power}
+        result = call("mul", result, z[0])
+        if inner:
+            result = call("add", result, _horner(inner, z[1:]))
+    return result
 
 
 def _is_new(known: Array, column: Array) -> bool:

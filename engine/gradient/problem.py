@@ -42,6 +42,14 @@ class Problem:
         """The same for some of the targets."""
         return replace(self, targets=tuple(self.targets[i] for i in indices))
 
+    def pilot(self, num_patients: int, key: np.ndarray) -> "Problem":
+        """The same for the first patients (or more, taken round), with other randomness."""
+        rows = np.arange(num_patients) % self.arguments.num_patients
+        targets = tuple(target.of_patients(rows) for target in self.targets)
+        return replace(
+            self, arguments=self.arguments.with_patients(num_patients, key), targets=targets
+        )
+
 
 class Estimator(Protocol):
     """An estimator of gradients: options in, a gradient out."""

@@ -46,6 +46,10 @@ class Target(ABC):
         """How far each patient's number moves with the target, 1 or (num_patients,)."""
         return 1.0
 
+    def of_patients(self, rows: np.ndarray) -> "Target":
+        """The target among some of the patients."""
+        return self
+
 
 @dataclass(frozen=True)
 class Parameter(Target):
@@ -106,6 +110,10 @@ class PopulationMean(Target):
     def moved(self, arguments: Arguments, change: np.ndarray) -> Arguments:
         """Every patient's parameter moved by its sensitivity."""
         return Parameter(self.name).moved(arguments, change * self.weights(arguments))
+
+    def of_patients(self, rows: np.ndarray) -> Target:
+        """The mean behind some of the patients."""
+        return replace(self, sensitivity=np.asarray(self.sensitivity, np.float64)[rows])
 
     def weights(self, arguments: Arguments) -> np.ndarray:
         """The sensitivity."""

@@ -57,6 +57,8 @@ class LaneModel:
             for name, tally in tallies.items()
             for part, expression in enumerate(tally.expressions(network))
         }
+        costly = (tally.shared(network) for tally in self.tallies)
+        watched |= {name: expression for found in costly for name, expression in found.items()}
         self.program = Program(network, watched, layout.still)
         self.program.check_boundable()
         self.events = EventTable(network, self.program)
@@ -156,6 +158,15 @@ class LaneModel:
         base = self.program.fixed_environment(base, jnp, jnp.float32)
         return self.program.upper_bounds(base, moving, jnp, jnp.float32)
 
+    def shared_values(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """What tallies share between their parts, at the counts of an environment."""
+        names = [name for tally in self.tallies for name in tally.shared(self.network)]
+        shape = jnp.zeros_like(values[self.network.species_names[0]])
+        return {
+            name: evaluate(self.program.observables[name], values, jnp, jnp.float32) + shape
+            for name in names
+        }
+
     def observe(self, index: int) -> Observe:
         """The function that evaluates a tally's expressions in an environment."""
         observed = self._observed(index)
@@ -180,8 +191,9 @@ def cell_name(position: int) -> str:
     return f"_v{position}"
 
 
-def _is_cell(name: str) -> bool:
-    return name.startswith("_v") and name[2:].isdigit()
+def _is_own(name: str) -> bool:
+    """Whether a name is a number of the cell, or shared by the parts of a tally."""
+    return name[:2] in ("_v", "_d") and name[2:].isdigit()
 
 
 def _part_name(name: str, part: int) -> str:
@@ -206,7 +218,7 @@ def _check_tallies(network: ReactionNetwork, tallies: Mapping[str, Tally]) -> No
 
 def _check_known(network: ReactionNetwork, expression: Expression, where: str) -> None:
     for symbol in sorted(symbols(expression) - {TIME}):
-        if network.kind_of(symbol) is None and not _is_cell(symbol):
+        if network.kind_of(symbol) is None and not _is_own(symbol):
             known = hint(symbol, network.known_names)
             raise InvalidInput(
                 f"{where} mentions '{symbol}', which is not in {network.name}{known}"

@@ -9,7 +9,7 @@ sampled at the save times; how closely a moving input is followed, each tally sa
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +31,8 @@ class Interval(NamedTuple):
         average: the environment with time and inputs replaced by their means over the stretch.
         is_moving: whether the observed expression depends on time or an input.
         is_affine: whether it is affine in them.
+        share: computes a tree of arrays once for all that use it; XLA would do it again for each.
+        known: a fraction of the stretch, 0 or 1, at which the environment costs nothing more.
     """
 
     elapsed: Array
@@ -38,6 +40,8 @@ class Interval(NamedTuple):
     average: Callable[[], Mapping[str, Array]]
     is_moving: bool
     is_affine: bool
+    share: Callable[[Any], Any] = lambda values: values
+    known: tuple[float, Mapping[str, Array]] | None = None
 
 
 class Jump(NamedTuple):
@@ -49,6 +53,7 @@ class Jump(NamedTuple):
         fired: whether the reaction of a given name fired, or None for doses and assignments.
         is_real: lanes in which something happened.
         before: the environment just before the change, where a reaction fired.
+        share: as in `Interval`.
     """
 
     values: Mapping[str, Array]
@@ -56,6 +61,7 @@ class Jump(NamedTuple):
     fired: Callable[[str], Array] | None
     is_real: Array
     before: Mapping[str, Array] | None = None
+    share: Callable[[Any], Any] = lambda values: values
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,13 @@ class Tally(ABC):
     def expressions(self, network: ReactionNetwork) -> tuple[Expression, ...]:
         """What the lane evaluates for it: `observe(values, part)` gives the part-th."""
         return (self.expression,)
+
+    def shared(self, network: ReactionNetwork) -> Mapping[str, Expression]:
+        """Names `_d0`, `_d1`, ... for costly functions of the counts that `expressions` mention.
+
+        They are evaluated once a step; they must not depend on the time or an input.
+        """
+        return {}
 
     def is_looking(self, is_affine: bool) -> bool:
         """Whether long stretches must be cut, so that a moving expression is looked at often."""

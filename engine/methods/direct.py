@@ -321,7 +321,8 @@ def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array
     target, cumulative = materialise(jnp.any(is_rare), (target, cumulative))
     counts, fired = fire(model, lanes.counts, cumulative, target)
     after = model.values(constants, counts, left)
-    jump = Jump(after, constants.stop - left, fired, is_rare, values)
+    before = values | model.shared_values(values)
+    jump = Jump(after, constants.stop - left, fired, is_rare, before)
     return lanes._replace(
         counts=counts,
         generator=random.choose(is_rare, generator, lanes.generator),

@@ -1,11 +1,12 @@
 """What methods share that fire one reaction a step: clock, events on counts, tallies."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
+from engine.kernel.materialise import materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.state import Constants, Lanes
 from engine.kernel.tallies import Interval, Jump
@@ -89,22 +90,38 @@ def tally(
     elapsed = jnp.where(is_alive & (reach > 0), reach, jnp.float32(0))
     time_left = lanes.remaining - elapsed
 
+    last = model.values(constants, lanes.counts, time_left) if before is None else before
+
+    def share(values: Any) -> Any:
+        return materialise(constants.is_running, values)
+
+    levels = {n: last[n] for n in model.layout.names if n in model.program.moving}
+    shared = share(model.shared_values(last) | levels)
+    levels = {name: shared.pop(name) for name in levels}
+
     def at(fraction: float) -> Mapping[str, Array]:
-        return model.values(
-            constants, lanes.counts, lanes.remaining - jnp.float32(fraction) * elapsed
-        )
+        left = lanes.remaining - jnp.float32(fraction) * elapsed
+        return model.values(constants, lanes.counts, left) | shared
 
     def average() -> Mapping[str, Array]:
-        return model.averages(constants, lanes.counts, lanes.remaining, elapsed)
+        return model.averages(constants, lanes.counts, lanes.remaining, elapsed) | shared
 
     after = model.values(constants, counts, time_left)
-    last = at(1.0) if before is None else before
-    jump = Jump(after, constants.stop - time_left, fired, is_fired, last)
+    whole = {**last, **shared, **levels}
+    # Thinning looks at the propensities where the stretch ends, others where it begins.
+    known = None if model.is_looking else (1.0 if model.is_thinned else 0.0, whole)
+    jump = Jump(after, constants.stop - time_left, fired, is_fired, whole, share)
     states = []
     for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
         observe = model.observe(index)
         stretch = Interval(
-            elapsed, at, average, model.tally_moves(index), model.tally_is_affine(index)
+            elapsed,
+            at,
+            average,
+            model.tally_moves(index),
+            model.tally_is_affine(index),
+            share,
+            known,
         )
         passed = tally.interval(state, stretch, observe)
         states.append(tuple(jnp.where(is_alive, a, b) for a, b in zip(passed, state, strict=True)))

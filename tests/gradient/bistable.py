@@ -11,8 +11,8 @@ from tests.exact import FiniteStateProjection
 from tests.simulation import network
 
 HORIZON, SWITCHED, K = 20.0, 60, 50.0
-COMMON = {"basal": 6.5, "gain": 92.0, "g": 1.0}
-RARE = {"basal": 4.9, "gain": 92.0, "g": 1.0}
+COMMON = {"basal": 13.5, "gain": 84.0, "g": 1.0}
+RARE = {"basal": 12.0, "gain": 74.0, "g": 1.0}
 NUMBERS = {"first": 1.0, "second": 1.0, "elimination": 0.3, "time": 8.0}
 
 MODEL = network(

@@ -8,7 +8,14 @@ from tests.gradient.problems import BIRTH_DEATH, CASES, DIMERISATION, check_grad
 from tests.simulation import network
 
 
-@pytest.mark.parametrize("name", ["birth-death P", "telegraph mean", "dimerisation mean"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "birth-death P",
+        pytest.param("telegraph mean", marks=pytest.mark.full),
+        pytest.param("dimerisation mean", marks=pytest.mark.full),
+    ],
+)
 def test_unbiased_against_the_master_equation(name: str) -> None:
     case, outcome, function = CASES[name]
     found = estimated(case, CoupledDifference(), outcome, list(case.parameters), 10_000)
@@ -17,6 +24,7 @@ def test_unbiased_against_the_master_equation(name: str) -> None:
     assert all("step" in note for note in found.notes)
 
 
+@pytest.mark.full
 def test_a_large_fixed_step_is_biased_and_the_pilot_sees_it() -> None:
     case, outcome, function = CASES["birth-death P"]
     truth = case.gradient(function)
@@ -24,6 +32,7 @@ def test_a_large_fixed_step_is_biased_and_the_pilot_sees_it() -> None:
     assert not check_gradient(fixed, truth)
 
 
+@pytest.mark.full
 def test_varies_less_than_the_score_for_a_mean() -> None:
     case, outcome, _ = CASES["dimerisation mean"]
     pair = estimated(case, CoupledDifference(step=0.05), outcome, ["c", "d"], 2000)
@@ -31,6 +40,7 @@ def test_varies_less_than_the_score_for_a_mean() -> None:
     assert np.all(pair.standard_errors**2 < score.standard_errors**2 / 5)
 
 
+@pytest.mark.full
 def test_an_initial_count_against_the_master_equation() -> None:
     case, outcome, function = CASES["dimerisation P"]
     ends = [case.value(function, x0=(99 + n, 0)) for n in (1, -1)]
@@ -55,6 +65,7 @@ def test_a_rate_of_zero_has_a_gradient() -> None:
     assert check_gradient(found, [1 - np.exp(-20.0)])
 
 
+@pytest.mark.full
 def test_molecules_of_a_dose_and_a_parameter_of_an_event() -> None:
     model = network(
         {"X": 0, "Y": 0},
@@ -79,6 +90,7 @@ def test_molecules_of_a_dose_and_a_parameter_of_an_event() -> None:
         engine.gradient.estimate(model, ScoreFunction(), area, DoseAmount(0), 4.0, **common)
 
 
+@pytest.mark.full
 def test_firings_are_counted_in_both_systems() -> None:
     found = estimated(
         BIRTH_DEATH, CoupledDifference(step=0.1), engine.FiringCount("birth"), "k", 2000

@@ -50,7 +50,7 @@ LEAST = {
         pytest.param("telegraph mean", marks=pytest.mark.full),
         pytest.param("telegraph P", marks=pytest.mark.full),
         pytest.param("dimerisation mean", marks=pytest.mark.full),
-        "dimerisation P",
+        pytest.param("dimerisation P", marks=pytest.mark.full),
     ],
 )
 def test_unbiased_and_far_less_noisy_than_the_score(name: str) -> None:
@@ -90,6 +90,7 @@ def test_a_stale_critic_stays_unbiased_and_useful() -> None:
     assert again.num_trajectories == NUM
 
 
+@pytest.mark.full
 def test_the_variance_does_not_grow_with_the_horizon() -> None:
     errors = []
     for horizon in (5.0, 80.0):
@@ -106,6 +107,7 @@ def test_the_variance_does_not_grow_with_the_horizon() -> None:
     assert np.all((errors[1] / errors[0]) ** 2 < 3)
 
 
+@pytest.mark.full
 def test_means_of_integrals_and_firings() -> None:
     for tally, truth in (
         (engine.TimeIntegral("X"), 19.0),
@@ -116,6 +118,7 @@ def test_means_of_integrals_and_firings() -> None:
         assert found.residual_variance_ratio < 0.05
 
 
+@pytest.mark.full
 def test_a_maximum_and_a_first_passage_are_one_outcome() -> None:
     high = Outcome(engine.Maximum("X"), lambda peak: peak >= 18)
     soon = Outcome(engine.FirstPassage("X >= 18"), lambda t: t < np.inf)
@@ -148,6 +151,7 @@ def test_what_a_critic_cannot_describe_is_refused() -> None:
     assert "Maximum" in refusal(MartingaleCritic(MeanFieldAdjoint()), peak)
 
 
+@pytest.mark.full
 def test_an_area_threshold_scales_the_linear_belief() -> None:
     area = Outcome(engine.TimeIntegral("X"), lambda a: a > 190)
     found = estimated(BIRTH_DEATH, MartingaleCritic(MeanFieldAdjoint()), area, "k", 4000)

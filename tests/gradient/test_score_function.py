@@ -18,7 +18,13 @@ from tests.gradient.problems import (
 from tests.simulation import network
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if "P" in name and "birth" in name else pytest.param(name, marks=pytest.mark.full)
+        for name in CASES
+    ],
+)
 def test_unbiased_against_the_master_equation(name: str) -> None:
     case, outcome, function = CASES[name]
     found = estimated(case, ScoreFunction(), outcome, list(case.parameters), 20_000)
@@ -57,6 +63,7 @@ def test_reward_to_go_is_unbiased_and_varies_less() -> None:
     assert not check_gradient(to_go, {name: -value for name, value in truth.items()})
 
 
+@pytest.mark.full
 def test_a_parameter_of_parameters_follows_the_chain_rule() -> None:
     model = network(
         {"X": 0},
@@ -82,6 +89,7 @@ def test_an_outcome_that_depends_on_the_parameter_itself() -> None:
     assert not check_gradient(found, [10.0])
 
 
+@pytest.mark.full
 def test_population_mean_by_the_chain_rule() -> None:
     factors = np.exp(0.3 * np.random.default_rng(0).standard_normal(4000))
     target = engine.gradient.PopulationMean("k", sensitivity=factors)

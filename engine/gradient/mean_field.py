@@ -1,0 +1,197 @@
+r"""The mean field and its adjoint: what the rate equations say, and how it depends on the state.
+
+.. math:: d\bar x/dt = \sum_j v_j a_j(\bar x, t), \qquad
+   -d\lambda/dt = J(\bar x(t))^T \lambda + \nabla r
+
+lambda_i(t) is what one molecule more of species i at t adds to the outcome.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from engine.dosing.schedule import concentration
+from engine.errors import InvalidInput
+from engine.gradient.arguments import Arguments
+from engine.gradient.critic import dose_times
+from engine.kernel.tallies import FinalValue, FiringCount, Tally, TimeIntegral
+from engine.kinetics.drift import (
+    drift,
+    environment,
+    net_changes,
+    reaction_rates,
+    resolve_parameters,
+    state_names,
+)
+from engine.kinetics.evaluate import evaluate
+from engine.methods.ode import ODE
+from engine.network.expressions import Expression, Number
+from engine.network.network import ReactionNetwork
+from engine.simulate import simulate
+
+# How close to the horizon, and to a dose, the closest points of the grid lie, as shares of it.
+FINEST, JUST_BEFORE = 1e-4, 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class MeanField:
+    """The mean path of a network and the adjoint of an outcome along it.
+
+    Attributes:
+        network: the network.
+        grid: times, (points,).
+        states: counts (and variables that events change) at the grid, (points, S).
+        params: every parameter's number.
+        inputs: every input's level at the grid.
+        adjoint: lambda of every species, (points, species).
+        moved: lambda . v_j of every reaction, what it adds to the outcome, (points, M).
+        rates: macroscopic rates, (points, M).
+    """
+
+    network: ReactionNetwork
+    grid: np.ndarray
+    states: np.ndarray
+    params: dict[str, np.ndarray]
+    inputs: dict[str, np.ndarray]
+    adjoint: np.ndarray
+    moved: np.ndarray
+    rates: np.ndarray
+
+    def along(self, expressions: tuple[Expression, ...]) -> np.ndarray:
+        """The values of expressions along the path, (points, number)."""
+        values_of = environment(self.network)
+        with jax.enable_x64(True):
+            numbers = {name: jnp.asarray(value) for name, value in self.params.items()}
+
+            def point(t: Any, x: Any, inputs: Any) -> Any:
+                values = values_of(t, x, numbers, inputs)
+                found = [evaluate(e, values, jnp, x.dtype) for e in expressions]
+                return jnp.stack([jnp.asarray(v, x.dtype) for v in found])
+
+            arrays = {name: jnp.asarray(level) for name, level in self.inputs.items()}
+            path = (jnp.asarray(self.grid), jnp.asarray(self.states), arrays)
+            return np.asarray(jax.jit(jax.vmap(point))(*path))
+
+
+def time_grid(arguments: Arguments, number: int) -> np.ndarray:
+    """Times from the start to the horizon, half of them denser towards it, (points,)."""
+    start, end = arguments.start, arguments.horizon
+    even = np.linspace(start, end, number // 2)
+    dense = end - (end - start) * np.geomspace(1.0, FINEST, number // 2)
+    doses = np.asarray(dose_times(arguments), np.float64)
+    before = doses - JUST_BEFORE * (end - start)
+    return np.unique(np.concatenate([even, dense, doses, before]))
+
+
+def mean_field(arguments: Arguments, tally: Tally, grid: np.ndarray) -> MeanField:
+    """Solve the rate equations of one patient forwards and their adjoint backwards.
+
+    Args:
+        arguments: of one patient.
+        tally: a `FinalValue`, `TimeIntegral` or `FiringCount`.
+        grid: from `time_grid`.
+
+    Raises:
+        InvalidInput: an adjoint that is not finite.
+    """
+    network = arguments.network
+    states, inputs = _path(arguments, grid)
+    params = {k: np.asarray(v) for k, v in resolve_parameters(network, arguments.params).items()}
+    reward: Expression = Number(0.0)
+    if isinstance(tally, TimeIntegral):
+        reward = tally.expression
+    elif isinstance(tally, FiringCount):
+        position = network.reaction_names.index(str(tally.expression))
+        reward = network.reactions[position].macroscopic_rate
+    final = tally.expression if isinstance(tally, FinalValue) else Number(0.0)
+    with jax.enable_x64(True):
+        slopes, gradients, finals, rates = _linearised(
+            network, (grid, states, inputs), params, reward, final
+        )
+        steps = _propagators(slopes, gradients, np.diff(grid))
+    adjoint = np.empty_like(states)
+    adjoint[-1] = finals
+    for k in range(len(grid) - 2, -1, -1):
+        adjoint[k] = steps[k, :-1, :-1] @ adjoint[k + 1] + steps[k, :-1, -1]
+    if not np.all(np.isfinite(adjoint)):
+        raise InvalidInput(
+            "the adjoint of the rate equations is not finite; use engine.gradient.FittedCritic() "
+            "or ScoreFunction()"
+        )
+    adjoint = adjoint[:, : len(network.species)]
+    moved = adjoint @ net_changes(network)[: len(network.species)]
+    if isinstance(tally, FiringCount):
+        moved[:, network.reaction_names.index(str(tally.expression))] += 1.0
+    return MeanField(network, grid, states, params, inputs, adjoint, moved, rates)
+
+
+def _path(arguments: Arguments, grid: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """States and levels of the inputs at the grid."""
+    network = arguments.network
+    cohort = replace(arguments, ts=grid).cohort()
+    ensemble = simulate(
+        network,
+        ODE(rtol=1e-7, atol=1e-7),
+        grid,
+        key=arguments.key,
+        params=arguments.params,
+        x0=arguments.x0,
+        inputs=arguments.inputs,
+        regimen=arguments.regimen,
+        start=arguments.start,
+    )
+    variables = {v.name for v in network.variables}
+    columns = [
+        ensemble.levels[name][0] if name in variables else ensemble[name][0]
+        for name in state_names(network)
+    ]
+    # An infusion into a species is a reaction of the cohort's network only: it has no adjoint.
+    elapsed = grid - arguments.start
+    inputs = {i.name: concentration(cohort.schedule, i.name, elapsed)[0] for i in network.inputs}
+    return np.stack(columns, axis=1), inputs
+
+
+def _linearised(
+    network: ReactionNetwork,
+    path: tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]],
+    params: dict[str, np.ndarray],
+    reward: Expression,
+    final: Expression,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Jacobians, gradients of the reward and of the final value, and rates along a path."""
+    right, values_of = drift(network), environment(network)
+    rates_of = reaction_rates(network)
+    numbers = {name: jnp.asarray(value) for name, value in params.items()}
+
+    def observed(expression: Expression) -> Any:
+        def function(t: Any, x: Any, inputs: Any) -> Any:
+            value = evaluate(expression, values_of(t, x, numbers, inputs), jnp, x.dtype)
+            return jnp.asarray(value, x.dtype)
+
+        return jax.grad(function, argnums=1)
+
+    def point(t: Any, x: Any, inputs: Any) -> Any:
+        jacobian = jax.jacfwd(lambda y: right(t, y, numbers, inputs))(x)
+        rates = rates_of(values_of(t, x, numbers, inputs), x.dtype)
+        return jacobian, observed(reward)(t, x, inputs), observed(final)(t, x, inputs), rates
+
+    times, states, inputs = path
+    arrays = {name: jnp.asarray(value) for name, value in inputs.items()}
+    slopes, gradients, finals, rates = jax.jit(jax.vmap(point))(
+        jnp.asarray(times), jnp.asarray(states), arrays
+    )
+    return np.asarray(slopes), np.asarray(gradients), np.asarray(finals)[-1], np.asarray(rates)
+
+
+def _propagators(slopes: np.ndarray, gradients: np.ndarray, dt: np.ndarray) -> np.ndarray:
+    """exp of ((J^T, r), (0, 0)) dt with the numbers at the middle of each step."""
+    middle = (slopes[1:] + slopes[:-1]) / 2
+    reward = (gradients[1:] + gradients[:-1]) / 2
+    size = slopes.shape[1]
+    whole = np.zeros((len(dt), size + 1, size + 1))
+    whole[:, :size, :size] = np.swapaxes(middle, 1, 2)
+    whole[:, :size, size] = reward
+    return np.asarray(jax.vmap(jax.scipy.linalg.expm)(jnp.asarray(whole * dt[:, None, None])))

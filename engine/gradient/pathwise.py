@@ -1,0 +1,246 @@
+r"""Pathwise gradients: differentiate the path itself, where it is smooth in the parameters.
+
+For the rate equations, with lambda the adjoint of the outcome along the mean path,
+
+.. math:: dE[f]/dp \approx \int \sum_j d_p a_j(\bar x, t)\, \lambda(t) \cdot v_j\, dt
+   + \int d_p r\, dt
+
+for all parameters from one forward and one backward solution, without any noise; for the chemical
+Langevin equation the tangents of its Euler-Maruyama paths, in forward mode. Both differentiate an
+*approximation*: the rate equations are exact for laws linear in the counts, the Langevin equation
+for none, and neither knows that counts are whole. Cost: two solutions, or a path with a tangent for
+each parameter. Use for means of plentiful species. Cannot do thresholds, extrema and passages,
+whose paths jump with the parameter, or (Langevin) gene switches.
+(Cao, Li & Petzold 2003, doi:10.1137/S1064827501380630 for the adjoint; Gillespie 2000,
+doi:10.1063/1.481811 for the Langevin equation.)
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from engine.errors import InvalidInput
+from engine.gradient.critic import central
+from engine.gradient.mean_field import MeanField, mean_field, time_grid
+from engine.gradient.problem import Problem, direct_part, directions_of
+from engine.gradient.regression import mean_and_error
+from engine.gradient.result import Gradient
+from engine.gradient.targets import InitialCount, Parameter
+from engine.kernel.tallies import FinalValue, FiringCount, TimeIntegral
+from engine.kinetics.drift import environment, net_changes, reaction_rates, resolve_parameters
+from engine.kinetics.evaluate import evaluate
+from engine.methods.langevin import Langevin
+from engine.methods.ode import ODE
+
+NUM_POINTS = 1200
+# Below this many molecules a species is a switch and not a concentration.
+FEWEST_MOLECULES = 10.0
+
+
+@dataclass(frozen=True)
+class Pathwise:
+    """Gradient of an approximation whose paths are smooth.
+
+    Args:
+        method: `ODE()` (default), by the adjoint of the rate equations: no noise, and no standard
+            errors; or `Langevin(dt=...)`, by tangents of its paths.
+
+    Raises:
+        InvalidInput: another method.
+
+    References:
+        Cao, Li & Petzold 2003, doi:10.1137/S1064827501380630. Gillespie 2000,
+        doi:10.1063/1.481811.
+
+    Example:
+        >>> Pathwise().method.rtol > 0
+        True
+    """
+
+    method: ODE | Langevin = field(default_factory=ODE)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.method, ODE | Langevin):
+            raise InvalidInput(
+                f"Pathwise({self.method!r}): give engine.ODE() or engine.Langevin(dt=...); counts "
+                "that jump have no pathwise derivative"
+            )
+
+    def estimate(self, problem: Problem) -> Gradient:
+        """The gradient; see `engine.gradient.estimate`."""
+        outcome = problem.outcome
+        if outcome.function is not None or not isinstance(
+            outcome.tally, FinalValue | TimeIntegral | FiringCount
+        ):
+            raise InvalidInput(
+                f"Pathwise() cannot do this outcome ({type(outcome.tally).__name__} and a "
+                "function): it may jump with the parameter, and the derivative of its paths is "
+                "not that of its mean; use engine.gradient.MartingaleCritic()"
+            )
+        _refuse_populations(problem)
+        if isinstance(self.method, Langevin):
+            return _by_langevin(self.method, problem)
+        return _by_adjoint(problem)
+
+
+def _refuse_populations(problem: Problem) -> None:
+    arguments = problem.arguments
+    given = [*arguments.params.items(), *arguments.x0.items()]
+    for name, value in given:
+        if np.size(value) > 1 and np.ptp(np.asarray(value, np.float64)):
+            raise InvalidInput(
+                f"Pathwise() follows one patient, and '{name}' differs between patients; use "
+                "engine.gradient.MartingaleCritic()"
+            )
+    if len(set(map(id, arguments.regimens))) > 1:
+        raise InvalidInput("Pathwise() follows one patient; give one regimen")
+
+
+def _by_adjoint(problem: Problem) -> Gradient:
+    """Every target's gradient from one adjoint."""
+    smooth = [i for i, t in enumerate(problem.targets) if not isinstance(t, InitialCount)]
+    found = directions_of(problem.only(*smooth)) if smooth else None
+    arguments = central(found.arguments if found else problem.arguments)
+    tally = problem.outcome.tally
+    path = mean_field(arguments, tally, time_grid(arguments, NUM_POINTS))
+    gradient = np.zeros(len(problem.targets))
+    for i, target in enumerate(problem.targets):
+        if isinstance(target, InitialCount):
+            target.value(arguments)
+            position = arguments.network.species_names.index(target.species)
+            gradient[i] = path.adjoint[0, position]
+    for i, direction in zip(smooth, found.directions if found else (), strict=True):
+        slopes = tuple(direction.slope(r.macroscopic_rate) for r in arguments.network.reactions)
+        gradient[i] = _integral(path, (path.along(slopes) * path.moved).sum(axis=1))
+        direct = direct_part(problem, direction)
+        if direct is not None:
+            gradient[i] += _tallied(path, direct)
+    note = "mean field: exact for rates linear in the counts, an approximation otherwise"
+    value = _tallied(path, tally)
+    number = len(problem.targets)
+    return Gradient(
+        value, 0.0, problem.labels, gradient, np.zeros(number), 1.0, ("Pathwise",) * number, (note,)
+    )
+
+
+def _integral(path: MeanField, values: np.ndarray) -> float:
+    return float(np.sum(np.diff(path.grid) * (values[1:] + values[:-1]) / 2))
+
+
+def _tallied(path: MeanField, tally: Any) -> float:
+    """A final value, an integral or a count along the mean path."""
+    if isinstance(tally, FiringCount):
+        position = path.network.reaction_names.index(str(tally.expression))
+        return _integral(path, path.rates[:, position])
+    values = path.along((tally.expression,))[:, 0]
+    return float(values[-1]) if isinstance(tally, FinalValue) else _integral(path, values)
+
+
+def _by_langevin(method: Langevin, problem: Problem) -> Gradient:
+    """Tangents of Euler-Maruyama paths for parameters of a network without doses and events."""
+    arguments, network = problem.arguments, problem.arguments.network
+    if network.inputs or network.events or any(r.doses for r in arguments.regimens):
+        raise InvalidInput(
+            "Pathwise(Langevin(...)) follows networks without inputs, doses and events; use "
+            "Pathwise() or engine.gradient.MartingaleCritic()"
+        )
+    for target in problem.targets:
+        if not isinstance(target, Parameter):
+            raise InvalidInput(
+                f"Pathwise(Langevin(...)) cannot do '{target.label}'; use Pathwise()"
+            )
+    if isinstance(problem.outcome.tally, FiringCount):
+        raise InvalidInput("Pathwise(Langevin(...)) counts no firings; use Pathwise()")
+    directions_of(problem)  # names parameters without influence
+    typical = central(arguments)
+    path = mean_field(typical, problem.outcome.tally, time_grid(typical, 200))
+    _refuse_switches(path)
+    paths = _langevin_paths(method, problem)
+    key = jax.random.wrap_key_data(jnp.asarray(arguments.key))
+    keys = jax.random.split(key, arguments.num_patients * arguments.num_replicates)
+    values, slopes = (np.asarray(part, np.float64) for part in jax.jit(jax.vmap(paths))(keys))
+    value, value_error = mean_and_error(values)
+    gradient, errors = mean_and_error(slopes)
+    number = len(problem.targets)
+    return Gradient(
+        float(value),
+        float(value_error),
+        problem.labels,
+        gradient,
+        errors,
+        1.0,
+        ("Pathwise",) * number,
+        ("Langevin: standard errors do not know the bias of the approximation",),
+        len(values),
+    )
+
+
+def _refuse_switches(path: MeanField) -> None:
+    changed = {name for r in path.network.reactions for name in path.network.changes(r)}
+    for i, name in enumerate(path.network.species_names):
+        if name in changed and path.states[:, i].max() < FEWEST_MOLECULES:
+            raise InvalidInput(
+                f"Pathwise(Langevin(...)): species '{name}' has fewer than "
+                f"{FEWEST_MOLECULES:g} molecules, a switch that real numbers do not describe (the "
+                "gradient can be a third off); use engine.gradient.MartingaleCritic()"
+            )
+
+
+def _langevin_paths(method: Langevin, problem: Problem) -> Any:
+    """A function of a key: the outcome of one path and its tangents."""
+    arguments, network = problem.arguments, problem.arguments.network
+    tally = problem.outcome.tally
+    values_of, rates_of = environment(network), reaction_rates(network)
+    changes = jnp.asarray(net_changes(network), jnp.float32)
+    length = arguments.horizon - arguments.start
+    steps = max(int(np.ceil(length / method.dt)), 1)
+    dt = jnp.float32(length / steps)
+    one = replace(arguments, num_patients=1, num_replicates=1)
+    start = jnp.asarray([float(np.ravel(c)[0]) for c in one.cohort().counts], jnp.float32)
+    names = [target.label for target in problem.targets]
+    theta = jnp.asarray([float(arguments.parameter(n)) for n in names], jnp.float32)
+    given = {n: v for n, v in arguments.params.items() if n not in names}
+
+    def outcome(theta: Any, noise: Any) -> Any:
+        numbers = {n: theta[i] for i, n in enumerate(names)}
+        fixed = _resolved(network, given, numbers)
+
+        def advance(carry: Any, item: Any) -> Any:
+            x, total = carry
+            step, normal = item
+            values = values_of(jnp.float32(arguments.start) + step * dt, x, fixed, {})
+            rates = jnp.maximum(rates_of(values, x.dtype), jnp.float32(0))
+            # The square root has no derivative at 0, where nothing happens.
+            is_on = rates > 0
+            root = jnp.where(is_on, jnp.sqrt(jnp.where(is_on, rates * dt, jnp.float32(1))), 0)
+            seen = jnp.asarray(evaluate(tally.expression, values, jnp, x.dtype), x.dtype)
+            moved = x + jnp.sum(changes * (rates * dt + root * normal)[jnp.newaxis], axis=1)
+            return (jnp.maximum(moved, jnp.float32(0)), total + seen * dt), None
+
+        items = (jnp.arange(steps, dtype=jnp.float32), noise)
+        (x, total), _ = jax.lax.scan(advance, (start, jnp.float32(0)), items)
+        if isinstance(tally, TimeIntegral):
+            return total
+        values = values_of(jnp.float32(arguments.horizon), x, fixed, {})
+        return jnp.asarray(evaluate(tally.expression, values, jnp, x.dtype), x.dtype)
+
+    def path(key: Any) -> Any:
+        noise = jax.random.normal(key, (steps, len(network.reactions)), jnp.float32)
+        return outcome(theta, noise), jax.jacfwd(outcome)(theta, noise)
+
+    return path
+
+
+def _resolved(network: Any, given: Any, numbers: dict[str, Any]) -> dict[str, Any]:
+    """Every parameter, those that are expressions of the traced ones too."""
+    values = resolve_parameters(network, given)
+    fixed: dict[str, Any] = {n: jnp.asarray(v, jnp.float32) for n, v in values.items()}
+    fixed |= numbers
+    for parameter in network.parameters:
+        if parameter.name not in numbers and parameter.name not in given:
+            found = evaluate(parameter.value, fixed, jnp, jnp.float32)
+            fixed[parameter.name] = jnp.asarray(found, jnp.float32)
+    return fixed

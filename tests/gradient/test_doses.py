@@ -1,0 +1,230 @@
+from itertools import pairwise
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import engine
+from engine.dosing.schedule import compile_schedule, concentration
+from engine.gradient import (
+    CoupledDifference,
+    DoseAmount,
+    DoseTime,
+    MartingaleCritic,
+    PharmacokineticParameter,
+    ScoreFunction,
+    directions,
+)
+from engine.gradient.arguments import Arguments, stops_of
+from engine.gradient.targets import Target
+from engine.network.derivatives import ZERO
+from tests.gradient.bistable import COMMON, HORIZON, MODEL, OUTCOME, TARGETS, Truth, dosing
+from tests.gradient.problems import check_gradient
+from tests.simulation import network
+
+# Central differences of the master equation; recomputed by the fuller suite below.
+SLOPES = {
+    "gain": 0.02364481,
+    "first": -0.0614587,
+    "second": -0.2873724,
+    "elimination": 2.40500177,
+    "time": -0.0634229,
+}
+
+
+def switching(estimator: Any, wrt: Any, num: int) -> engine.gradient.Gradient:
+    return engine.gradient.estimate(
+        MODEL,
+        estimator,
+        OUTCOME,
+        wrt,
+        HORIZON,
+        key=jax.random.key(1),
+        num_patients=num,
+        params=COMMON,
+        **dosing(),
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("gain", "second"), pytest.param(tuple(SLOPES), marks=pytest.mark.full)],
+    ids=["two", "all"],
+)
+def test_a_bistable_switch_with_two_doses(names: tuple[str, ...]) -> None:
+    truth = np.array([SLOPES[name] for name in names])
+    wrt = [TARGETS[name] for name in names]
+    score = switching(ScoreFunction(is_regressed=False), wrt, 10_000)
+    critic = switching(MartingaleCritic(), wrt, 10_000)
+    for found in (score, critic):
+        result = check_gradient(found, truth)
+        assert result, result.message
+    ratios = (score.standard_errors / critic.standard_errors) ** 2
+    assert np.exp(np.log(ratios).mean()) > 8
+    assert critic.residual_variance_ratio < 0.1
+    assert not check_gradient(critic, 1.2 * truth), "a fifth is seen"
+
+
+@pytest.mark.full
+def test_the_slopes_are_those_of_the_master_equation() -> None:
+    exact = Truth(COMMON)
+    for name, slope in SLOPES.items():
+        assert exact.slope(name) == pytest.approx(slope, rel=1e-5)
+
+
+@pytest.mark.full
+def test_a_dose_time_without_the_dilation_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = directions._warped
+
+    def wrong(*arguments: Any) -> Any:
+        found = right(*arguments)
+        return (*found[:2], ZERO, found[3])
+
+    monkeypatch.setattr(directions, "_warped", wrong)
+    found = switching(MartingaleCritic(), DoseTime(1), 10_000)
+    assert not check_gradient(found, [SLOPES["time"]])
+
+
+@pytest.mark.full
+def test_coupled_differences_agree_for_doses() -> None:
+    found = switching(CoupledDifference(), [TARGETS["second"], TARGETS["time"]], 20_000)
+    assert check_gradient(found, [SLOPES["second"], SLOPES["time"]])
+
+
+# A linear network, E[X(T)] = s int u(t) exp(-g (T - t)) dt for any level u.
+
+DRIVEN = network(
+    {"X": 0},
+    [("0 -> X", engine.Formula("s * drug")), ("X -> 0", engine.MassAction("g"))],
+    parameters={"s": 20.0, "g": 1.0},
+    inputs=["drug"],
+)
+END = 6.0
+PEAKED = engine.TwoCompartment(
+    2.0, 2.0, intercompartmental_clearance=0.6, peripheral_volume=1.5, absorption=2.5
+)
+SIMPLE = engine.OneCompartment(1.0, 2.0, bioavailability=0.8, baseline=0.3)
+
+
+def mean(arguments: Arguments) -> float:
+    """The exact mean of X at the horizon."""
+    _, schedule = compile_schedule(DRIVEN, arguments.inputs, arguments.regimen, 1)
+    edges = np.unique([0.0, END, *(t for t in schedule.times[0] if t < END)])
+    total = 0.0
+    for a, b in pairwise(edges):
+        nodes, weights = np.polynomial.legendre.leggauss(80)
+        t = (b + a) / 2 + (b - a) / 2 * nodes
+        level = concentration(schedule, "drug", t)[0]
+        total += (b - a) / 2 * np.sum(weights * level * np.exp(-(END - t)))
+    return 20.0 * total
+
+
+def slope(arguments: Arguments, target: Target) -> float:
+    value = float(np.ravel(target.value(arguments))[0])
+    step = 1e-4 * value
+    ends = [mean(target.moved(arguments, np.asarray(sign * step))) for sign in (1, -1)]
+    return (ends[0] - ends[1]) / (2 * step)
+
+
+BOLUSES = engine.Regimen([engine.Dose(3.0, 0.0, into="drug"), engine.Dose(2.0, 2.5, into="drug")])
+INFUSION = engine.Regimen(
+    [engine.Dose(3.0, 0.5, into="drug", duration=2.0), engine.Dose(1.0, 4.0, into="drug")]
+)
+PK = PharmacokineticParameter
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("pharmacokinetics", "regimen", "targets"),
+    [
+        (
+            PEAKED,
+            BOLUSES,
+            [
+                DoseAmount(0),
+                DoseTime(1),
+                PK("drug", "clearance"),
+                PK("drug", "absorption"),
+                PK("drug", "peripheral_volume"),
+            ],
+        ),
+        (
+            SIMPLE,
+            INFUSION,
+            [
+                DoseAmount(0),
+                DoseAmount(1),
+                PK("drug", "volume"),
+                PK("drug", "bioavailability"),
+                PK("drug", "baseline"),
+            ],
+        ),
+    ],
+    ids=["absorbed", "infused"],
+)
+def test_every_number_of_a_dose(pharmacokinetics: Any, regimen: Any, targets: Any) -> None:
+    inputs = {"drug": pharmacokinetics}
+    key = np.array([0, 1], np.uint32)
+    arguments = Arguments(DRIVEN, stops_of(END), key, inputs=inputs, regimen=regimen)
+    truth = np.array([slope(arguments, target) for target in targets])
+    found = engine.gradient.estimate(
+        DRIVEN,
+        MartingaleCritic(),
+        engine.FinalValue("X"),
+        targets,
+        END,
+        key=jax.random.key(5),
+        num_patients=8000,
+        inputs=inputs,
+        regimen=regimen,
+    )
+    result = check_gradient(found, truth)
+    assert result, result.message
+    assert not check_gradient(found, -truth)
+    assert np.all(found.standard_errors < 0.05 * np.abs(truth))
+
+
+@pytest.mark.full
+def test_an_area_of_the_drug_itself() -> None:
+    # int u = F D / CL for each dose, nothing of it through the path.
+    found = engine.gradient.estimate(
+        DRIVEN,
+        ScoreFunction(),
+        engine.TimeIntegral("drug + 0.001 * X"),
+        DoseAmount(0),
+        60.0,
+        key=jax.random.key(5),
+        num_patients=500,
+        inputs={"drug": engine.OneCompartment(1.0, 2.0)},
+        regimen=engine.Regimen(engine.Dose(3.0, into="drug")),
+    )
+    assert check_gradient(found, [1.0 + 0.001 * 20.0], slack=1e-4)
+
+
+def test_doses_without_a_score_are_refused_by_name() -> None:
+    def refusal(target: Any, regimen: Any, outcome: Any = None) -> str:
+        with pytest.raises(engine.InvalidInput) as caught:
+            engine.gradient.estimate(
+                DRIVEN,
+                ScoreFunction(),
+                outcome or engine.FinalValue("X"),
+                target,
+                END,
+                key=jax.random.key(5),
+                num_patients=100,
+                inputs={"drug": engine.OneCompartment(1.0, 2.0)},
+                regimen=regimen,
+            )
+        return str(caught.value)
+
+    zero = engine.Regimen([engine.Dose(0.0, into="drug"), engine.Dose(1.0, 3.0, into="drug")])
+    assert "is 0" in refusal(DoseAmount(0), zero)
+    assert "no dose 2" in refusal(DoseAmount(2), BOLUSES)
+    assert "has no time-warp score" in refusal(DoseTime(0), BOLUSES)
+    assert "infusion's end" in refusal(DoseTime(1), INFUSION)
+    assert "have no number" in refusal(PK("drug", "halflife"), BOLUSES)
+    timed = engine.gradient.Outcome(engine.FirstPassage("X > 3"), lambda t: np.minimum(t, END))
+    assert "itself shifts" in refusal(DoseTime(1), BOLUSES, timed)
+    rated = engine.Regimen(engine.Dose(1.0, into="drug", rate=2.0))
+    assert "duration=" in refusal(DoseAmount(0), rated)
