@@ -61,12 +61,12 @@ class Solver:
         rtol: relative tolerance of a step; 1e-8.
         atol: absolute tolerance of a step, in the units of the states; 1e-10.
         max_steps: largest number of steps between two jumps; beyond it a condition fails and the
-            objective is infinite; 20,000.
+            objective is infinite; 5,000.
     """
 
     rtol: float = 1e-8
     atol: float = 1e-10
-    max_steps: int = 20_000
+    max_steps: int = 5_000
 
     def __post_init__(self) -> None:
         for name in ("rtol", "atol", "max_steps"):

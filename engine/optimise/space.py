@@ -77,7 +77,8 @@ class Space:
     @cached_property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds on the transformed scale, (P,) each."""
-        with jax.enable_x64(True):
+        # Numbers also where the first to ask is a function that is being traced.
+        with jax.enable_x64(True), jax.ensure_compile_time_eval():
             lower = [float(p.transform.forward(p.lower)) for p in self.parameters]
             upper = [float(p.transform.forward(p.upper)) for p in self.parameters]
         return np.array(lower), np.array(upper)
