@@ -46,9 +46,14 @@ class PetabObjective:
         prior = self.space.negative_log_prior(point) if self.has_priors else 0.0
         return self._likelihood(point) + prior
 
-    def local(self, point: Array) -> Local:
-        """Value, gradient and curvature on the transformed scale."""
-        value, gradient, curvature = self._linearised(point)
+    def local(self, point: Array, observed: Array | None = None) -> Local:
+        """Value, gradient and curvature on the transformed scale.
+
+        Args:
+            point: (P,).
+            observed: other data than the problem's, transformed scales, (N,).
+        """
+        value, gradient, curvature = self._linearised(point, observed)
         if self.has_priors:
             prior = self.space.negative_log_prior
             value = value + prior(point)
@@ -56,9 +61,11 @@ class PetabObjective:
             curvature = curvature + jnp.diag(jnp.maximum(jnp.diag(jax.hessian(prior)(point)), 0.0))
         return Local(value, gradient, curvature)
 
-    def _linearised(self, point: Array) -> tuple[Array, Array, Array]:
+    def _linearised(
+        self, point: Array, observed: Array | None = None
+    ) -> tuple[Array, Array, Array]:
         estimated = np.flatnonzero(self.problem.tables.parameters.is_estimated)
-        found = self.problem.linearised(self.parameters(point))
+        found = self.problem.linearised(self.parameters(point), observed)
         # Each parameter's own transform: the Jacobian of `linear` is diagonal.
         slope = jax.jvp(self.space.linear, (point,), (jnp.ones_like(point),))[1]
         gradient = found.gradient[estimated] * slope

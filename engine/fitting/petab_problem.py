@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.errors import InvalidInput
 from engine.fitting.dynamics import Solver
-from engine.fitting.rows import Rows
+from engine.fitting.rows import Predicted, Rows
 from engine.fitting.simulation import Simulation
 from engine.fitting.tables import ParameterTable, Tables
 from engine.fitting.tables import Prior as TablePrior
@@ -149,9 +149,13 @@ class PetabProblem:
 
     def simulate(self, parameters: Mapping[str, float]) -> np.ndarray:
         """The observable at every measurement, (N,), in the units of the measurements."""
+        return self.rows.untransformed(np.asarray(self.predict(parameters).location))
+
+    def predict(self, parameters: Mapping[str, float]) -> Predicted:
+        """Location and noise of every measurement on its transformed scale, (N,) each."""
         with jax.enable_x64(True):
-            location, _ = self._predicted(jnp.asarray(self._vector(parameters)))
-        return self.rows.untransformed(np.asarray(location))
+            found = self._predicted(jnp.asarray(self._vector(parameters)))
+        return Predicted(np.asarray(found.location), np.asarray(found.scale))
 
     # Traceable functions of the parameters (P,), linear scale.
 
@@ -179,8 +183,13 @@ class PetabProblem:
         value = self.rows.negative_log_likelihood(predicted)
         return jnp.where(jnp.all(is_ok) & jnp.isfinite(value), value, jnp.inf)
 
-    def linearised(self, theta: Array) -> Linearised:
-        """The objective with its gradient and Fisher information by forward sensitivities."""
+    def linearised(self, theta: Array, observed: Array | None = None) -> Linearised:
+        """The objective with its gradient and Fisher information by forward sensitivities.
+
+        Args:
+            theta: parameters (P,), linear scale.
+            observed: other data than the problem's, transformed scales, (N,).
+        """
         self._traces.append("linearised")
         rows, moving = self.rows, self.simulation.moving
         paths, slopes, is_ok = self.simulation.sensitivities(theta)
@@ -202,7 +211,7 @@ class PetabProblem:
         for own, through in zip(direct, by_state, strict=True):
             chained = jnp.einsum("sn,nsd->nd", through, state_slopes, precision="highest")
             jacobians.append(own.at[:, place].add(chained))
-        value, by_row = jax.value_and_grad(rows.negative_log_likelihood)(predicted)
+        value, by_row = jax.value_and_grad(rows.negative_log_likelihood)(predicted, observed)
         gradient = sum(g @ j for g, j in zip(by_row, jacobians, strict=True))
         curvature = self._information(predicted.scale, *jacobians)
         is_good = jnp.all(is_ok) & jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
@@ -232,7 +241,7 @@ class PetabProblem:
 
     @cached_property
     def _predicted(self) -> Any:
-        def predicted(theta: Array) -> Array:
+        def predicted(theta: Array) -> Predicted:
             paths, _ = self.simulation.paths(theta, diffrax.ForwardMode())
             return self.rows.predict(theta, self.rows.picked(paths))
 

@@ -131,10 +131,16 @@ class Rows:
                 total += float(np.sum(np.log(factor * m)))
         return total
 
-    def negative_log_likelihood(self, predicted: Predicted) -> Array:
-        """The sum over measurements; infinite or NaN where a prediction is not possible."""
+    def negative_log_likelihood(self, predicted: Predicted, observed: Array | None = None) -> Array:
+        """The sum over measurements; infinite or NaN where a prediction is not possible.
+
+        Args:
+            predicted: predictions.
+            observed: other data on the transformed scales, (N,); the term of the transformations
+                stays that of the problem's.
+        """
         location, scale = predicted
-        z = (jnp.asarray(self.observed) - location) / scale
+        z = (jnp.asarray(self.observed if observed is None else observed) - location) / scale
         is_laplace = jnp.asarray(self.is_laplace)
         each = jnp.where(
             is_laplace,

@@ -36,7 +36,7 @@ class Bounded:
     prior: Prior | None = None
 
     def __post_init__(self) -> None:
-        with jax.enable_x64(True):
+        with jax.enable_x64(True), jax.ensure_compile_time_eval():
             ends = [float(self.transform.forward(v)) for v in (self.lower, self.upper)]
         # A logit's own bounds are at infinity: every point of the search is inside them.
         if not self.lower < self.upper or any(map(np.isnan, ends)):
