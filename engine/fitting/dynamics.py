@@ -20,6 +20,8 @@ from engine.network.sbml_rates import RateModel, in_order
 Array = Any
 FLOAT = jnp.float64
 _HUGE = 1e100
+# No state of a model is as large; beyond it a path has exploded.
+WILD = 1e30
 
 
 class QuietLU(lineax.AbstractLinearSolver):
@@ -179,10 +181,22 @@ class Dynamics:
     def derivative(
         self, t: Array, x: Array, constants: Mapping[str, Array], atoms: Mapping[str, Array]
     ) -> Array:
-        """The right-hand side dx/dt, (S,)."""
+        """The right-hand side dx/dt, (S,), and 0 for a state beyond all bounds.
+
+        It is finite with finite derivatives everywhere: a trial step may leave the finite numbers,
+        and the linear solves of forward sensitivities stop the program where they meet them. A path
+        that ends beyond the bounds is reported as failed.
+        """
+        is_wild = ~jnp.all(jnp.abs(x) < WILD)
+        slopes = self._slopes(t, jnp.where(is_wild, 1.0, x), constants, atoms)
+        return jnp.where(is_wild, 0.0, slopes)
+
+    def _slopes(
+        self, t: Array, x: Array, constants: Mapping[str, Array], atoms: Mapping[str, Array]
+    ) -> Array:
         model, extracted = self.model, self._extracted
         values = self.environment(t, x, constants, atoms)
-        laws = [_number(law, values) for law in extracted["laws"]]
+        laws = [finite(_number(law, values)) for law in extracted["laws"]]
         slopes = []
         for name in model.states:
             if name in extracted["rate_rules"]:
@@ -193,7 +207,7 @@ class Dynamics:
                 slope = slope + _number(number, values) * laws[j]
             volume = model.volumes[name]
             slopes.append(slope if volume == Number(1.0) else slope / _number(volume, values))
-        return jnp.stack(slopes)
+        return finite(jnp.stack(slopes))
 
     def atoms(self, t: Array, constants: Mapping[str, Array]) -> dict[str, Array]:
         """The truth (0 or 1) of every comparison of time at a time."""
@@ -242,7 +256,7 @@ class Dynamics:
             (_, _, values, is_ok), _ = jax.lax.scan(stretch, carry, (starts, ends))
         else:
             (_, _, values, is_ok), _ = stretch(carry, (starts[0], ends[0]))
-        return values, is_ok & jnp.all(jnp.isfinite(values))
+        return values, is_ok & jnp.all(jnp.abs(values) < WILD)
 
     def _integrated(
         self,
@@ -300,6 +314,22 @@ class Dynamics:
                 new = jnp.where(fires, _number(expression, values), x[position])
                 x = x.at[position].set(new)
         return x, is_true
+
+
+@jax.custom_jvp
+def finite(value: Array) -> Array:
+    """The value, 0 where it is not finite; the same for its derivatives.
+
+    A derivative that is not finite belongs to a removable case, such as that of x^h by h at
+    x = 0, which is 0 times log 0 in floating point and 0 in truth.
+    """
+    return jnp.where(jnp.isfinite(value), value, 0.0)
+
+
+@finite.defjvp
+def _finite_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (value,), (tangent,) = primals, tangents
+    return finite(value), jnp.where(jnp.isfinite(tangent), tangent, 0.0)
 
 
 def _number(expression: Expression, values: Mapping[str, Array]) -> Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from engine.fitting.dynamics import FLOAT, Dynamics
+from engine.fitting.dynamics import FLOAT, WILD, Dynamics
 from engine.kinetics.evaluate import evaluate
 from engine.network.expressions import Number
 
@@ -89,7 +89,7 @@ def steady_state(
     args = (dict(constants), atoms)
     if not is_implicit:
         x, is_ok = relaxed(x0, args)
-        return x, is_ok & jnp.all(jnp.isfinite(x))
+        return x, is_ok & jnp.all(jnp.abs(x) < WILD)
     totals, free = (jnp.asarray(a, FLOAT) for a in conserved_and_free(dynamics))
     volumes = jnp.stack(
         [
@@ -118,4 +118,4 @@ def steady_state(
     is_near = jnp.all(jnp.abs(final - x) <= 1e-6 * size + dynamics.solver.atol)
     # Newton's method must refine the state that was reached, not find another one.
     is_same = jnp.all(jnp.abs(final - rough) <= 0.05 * size + 1e-6)
-    return final, is_ok & is_near & is_same & jnp.all(jnp.isfinite(final))
+    return final, is_ok & is_near & is_same & jnp.all(jnp.abs(final) < WILD)
