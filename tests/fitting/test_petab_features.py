@@ -302,3 +302,33 @@ def test_an_integrated_rest_agrees_with_the_implicit_one(switched):
         ]
     assert np.all(np.isfinite(slopes[0]))
     np.testing.assert_allclose(slopes[1], slopes[0], rtol=1e-4, atol=1e-5)
+
+
+def test_an_explosion_and_a_law_without_a_value_are_infinite_not_wrong(tmp_path):
+    # dA/dt = k A^2 from 1 explodes at 1 / k; dB/dt = -(p - time)^0.5 / 10 has no value after p; and
+    # the slope of C^h by h at C = 0 is 0, not 0 times log 0.
+    text = sbml.document(
+        species=sbml.species("A", initialConcentration=1.0)
+        + sbml.species("B", initialConcentration=5.0)
+        + sbml.species("C", initialConcentration=0.0),
+        parameters=sbml.parameter("k", 1.0) + sbml.parameter("h", 2.0) + sbml.parameter("p", 0.0),
+        reactions=sbml.reaction("grow", "A", "2 A", "k * A^2")
+        + sbml.reaction("root", "B", "", "0.1 * (p - time)^0.5")
+        + sbml.reaction("hill", "", "C", "C^h"),
+    )
+    path = write_problem(
+        tmp_path,
+        text,
+        {"k": {"lowerBound": 0.0}, "h": {}, "p": {}},
+        {"c": {}},
+        {name.lower(): {"observableFormula": name} for name in "ABC"},
+        [measured(o, "c", 3.0, 1.0) for o in "abc"],
+    )
+    problem = engine.read_petab(path)
+    value, gradient = problem.value_and_gradient({"k": 0.2, "p": 4.0})
+    a, b = 1.0 / (1.0 - 0.6), 5.0 - 0.1 * 2.0 / 3.0 * (8.0 - 1.0) - 1.0
+    truth = 0.5 * ((a - 1.0) ** 2 + b**2 + 1.0 + 3.0 * math.log(2 * math.pi))
+    assert value == pytest.approx(truth, rel=1e-7)
+    assert gradient["h"] == 0.0 and gradient["k"] == pytest.approx((a - 1.0) * 3.0 * a**2, rel=1e-6)
+    assert problem.value_and_gradient({"k": 0.4, "p": 4.0})[0] == math.inf
+    assert problem.value_and_gradient({"k": 0.1, "p": 2.5})[0] == math.inf
