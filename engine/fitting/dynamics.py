@@ -55,6 +55,30 @@ class QuietLU(lineax.AbstractLinearSolver):
         return True
 
 
+class QuietChord(optimistix.Chord):
+    """Newton's method with one Jacobian a step, that ends at 0 where it does not converge.
+
+    The step is refused then, but derivatives are still taken where the iteration ended; far out
+    there the matrix of conserved totals is singular to rounding.
+    """
+
+    def postprocess(
+        self,
+        fn: Any,
+        y: Array,
+        aux: Any,
+        args: Any,
+        options: dict[str, Any],
+        state: Any,
+        tags: frozenset[object],
+        result: Any,
+    ) -> tuple[Array, Any, dict[str, Any]]:
+        """The root, or 0."""
+        y, aux, stats = super().postprocess(fn, y, aux, args, options, state, tags, result)
+        is_found = (result == optimistix.RESULTS.successful) & jnp.all(jnp.isfinite(y))
+        return jnp.where(is_found, y, 0.0), aux, stats
+
+
 @dataclass(frozen=True)
 class Solver:
     """How the equations are integrated: Kvaerno5, implicit and of order 5, in float64.
@@ -79,7 +103,7 @@ class Solver:
 
     def stepper(self) -> diffrax.AbstractSolver:
         """The Runge-Kutta method and what solves its implicit stages."""
-        chord: Any = optimistix.Chord(rtol=self.rtol, atol=self.atol, linear_solver=QuietLU())
+        chord: Any = QuietChord(rtol=self.rtol, atol=self.atol, linear_solver=QuietLU())
         return diffrax.Kvaerno5(root_finder=chord)
 
     def controller(self) -> diffrax.PIDController:
