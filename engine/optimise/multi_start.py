@@ -165,7 +165,7 @@ class _Run:
                 progress(int(done.sum()), len(done), float(self.results["values"].min()))
             if np.all(self.slots < 0):
                 break
-            self.states = self.advance(self.states)
+            self.states = self._advanced()
             if self._collected(done):
                 self._saved(done)
             if time.monotonic() - self.saved_at > _SAVE_SECONDS:
@@ -178,6 +178,27 @@ class _Run:
             self.states = jax.tree.map(lambda a: jnp.stack([a] * self.batch), state)
         self.states = jax.tree.map(lambda all_, one: all_.at[slot].set(one), self.states, state)
         self.slots[slot] = start
+
+    def _advanced(self) -> Any:
+        """The states one step later; a start whose evaluation stops the program ends there."""
+        try:
+            return jax.block_until_ready(self.advance(self.states))
+        except (jax.errors.JaxRuntimeError, ValueError):
+            return self._advanced_apart()
+
+    def _advanced_apart(self) -> Any:
+        """Slot by slot, to find the ones that cannot go on."""
+        found = self.states
+        for slot in range(self.batch):
+            alone = jax.tree.map(lambda a, s=slot: jnp.stack([a[s]] * self.batch), self.states)
+            try:
+                one = jax.tree.map(lambda a: a[0], jax.block_until_ready(self.advance(alone)))
+            except (jax.errors.JaxRuntimeError, ValueError):
+                one = jax.tree.map(lambda a: a[0], alone)
+                ended = FitStatus.STALLED if np.isfinite(one.value) else FitStatus.NOT_FINITE
+                one = one._replace(status=jnp.asarray(int(ended), one.status.dtype))
+            found = jax.tree.map(lambda all_, new, s=slot: all_.at[s].set(new), found, one)
+        return found
 
     def _collected(self, done: np.ndarray) -> bool:
         """Whether some start ended; its slot is free then."""

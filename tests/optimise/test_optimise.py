@@ -108,6 +108,25 @@ def test_a_start_that_fails_is_reported_and_others_go_on():
     assert none.diagnosis().startswith("every start failed")
 
 
+def test_a_start_that_stops_the_program_ends_alone():
+    def stop(value):
+        if value < 0.5:
+            raise FloatingPointError("no value below 0.5")
+        return value
+
+    def residual(values):
+        x = values[0]
+        shape = jax.ShapeDtypeStruct((), jnp.float64)
+        checked = jax.pure_callback(stop, shape, jax.lax.stop_gradient(x), vmap_method="sequential")
+        return (x - 1.0 + 0.0 * checked)[None]
+
+    space = Space([Bounded("x", 0.0, 3.0)])
+    starts = np.array([[0.2], [2.5], [1.5]])
+    fits = multi_start(LeastSquares(space, residual), GaussNewton(), starts, batch=2)
+    assert fits.statuses[0] == FitStatus.NOT_FINITE
+    assert np.all(fits.values[1:] < 1e-10)
+
+
 def test_out_of_steps_says_so():
     optimiser = GaussNewton(max_steps=3)
     fits = multi_start(LeastSquares(SPACE, residuals), optimiser, SPACE.sample(2, 1))
