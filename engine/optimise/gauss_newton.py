@@ -123,7 +123,8 @@ class GaussNewton:
             ratio < 0.25, 0.25 * jnp.minimum(state.length, state.radius), state.radius
         )
         radius = jnp.where(is_good & is_long, jnp.minimum(2.0 * state.radius, longest), radius)
-        is_little = gain <= self.gain_tolerance * (1.0 + jnp.abs(state.value))
+        # A gain that the radius kept small says nothing about the optimum.
+        is_little = (gain <= self.gain_tolerance * (1.0 + jnp.abs(state.value))) & ~is_long
         one = jnp.ones((), jnp.int32)
         idle = jnp.where(is_better, jnp.where(is_little, state.idle + one, 0), state.idle)
         return state._replace(

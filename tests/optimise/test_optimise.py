@@ -16,6 +16,7 @@ from engine.optimise.gauss_newton import GaussNewton
 from engine.optimise.multi_start import multi_start
 from engine.optimise.objective import FunctionObjective, LeastSquares
 from engine.optimise.space import Bounded, Space
+from engine.optimise.starts import screened_starts
 from engine.optimise.status import FitStatus
 from engine.optimise.transforms import LINEAR, Linear, Log, Log10, Logit
 
@@ -190,3 +191,15 @@ def test_bad_input_is_named():
         multi_start(LeastSquares(SPACE, residuals), GaussNewton(), np.zeros((3, 1)))
     with pytest.raises(InvalidInput, match="max_steps is 0"):
         GaussNewton(max_steps=0)
+
+
+def test_screened_starts_are_the_best_of_their_draws():
+    objective = LeastSquares(SPACE, residuals)
+    starts = screened_starts(objective, 4, seed=3, draws=5, batch=3)
+    np.testing.assert_array_equal(starts[:2], screened_starts(objective, 2, seed=3, draws=5))
+    with jax.enable_x64(True):
+        value = jax.vmap(objective.value)
+        first = np.asarray(value(jnp.asarray(SPACE.sample(4, 3))))
+        found = np.asarray(value(jnp.asarray(starts)))
+    assert np.all(found <= first) and np.any(found < first)
+    np.testing.assert_array_equal(screened_starts(objective, 2, 3, draws=1), SPACE.sample(2, 3))
