@@ -29,12 +29,13 @@ TARGETS = {
 }
 
 
-def ours(path: Path, num_starts: int, seed: int, batch: int) -> dict:
+def ours(path: Path, num_starts: int, seed: int, batch: int, draws: int) -> dict:
     """Our multi-start, likelihood only."""
     import engine
     from engine.fitting.petab_objective import PetabObjective
     from engine.optimise.gauss_newton import GaussNewton
     from engine.optimise.multi_start import multi_start
+    from engine.optimise.starts import screened_starts
 
     began = time.perf_counter()
     problem = engine.read_petab(path)
@@ -54,7 +55,7 @@ def ours(path: Path, num_starts: int, seed: int, batch: int) -> dict:
     fits = multi_start(
         objective,
         optimiser,
-        objective.space.sample(num_starts, seed),
+        screened_starts(objective, num_starts, seed, draws=draws, batch=batch),
         batch=batch,
         progress=progress,
     )
@@ -96,13 +97,14 @@ def main() -> None:
     parser.add_argument("--problems", nargs="+", default=list(TARGETS)[:4], choices=list(TARGETS))
     parser.add_argument("--starts", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--draws", type=int, default=1, help="points that each start is best of")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--out", type=Path, help="JSON file of the table")
     given = parser.parse_args()
     rows = []
     for name in given.problems:
         path = given.folder / name / f"{name}.yaml"
-        found = ours(path, given.starts, given.seed, given.batch)
+        found = ours(path, given.starts, given.seed, given.batch, given.draws)
         rows.append(line(name, found))
     if given.out is not None:
         given.out.write_text(json.dumps(rows, indent=2) + "\n")

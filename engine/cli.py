@@ -141,6 +141,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="folder of the results; the same again continues")],
     starts: Annotated[int, typer.Option(help="random starts")] = 20,
     seed: Annotated[int, typer.Option(help="of the starts")] = 0,
+    draws: Annotated[int, typer.Option(help="each start is the best of so many points")] = 1,
     batch: Annotated[int, typer.Option(help="starts that advance together")] = 8,
 ) -> None:
     """Fit a PEtab problem from random starts, or continue a fit that was stopped."""
@@ -159,6 +160,7 @@ def fit(
             out,
             num_starts=starts,
             seed=seed,
+            draws=draws,
             batch=batch,
             progress=lambda done, total, best: report(done, total, 0),
         )

@@ -15,6 +15,7 @@ from engine.fitting.petab_objective import PetabObjective
 from engine.fitting.petab_problem import PetabProblem
 from engine.optimise.gauss_newton import GaussNewton
 from engine.optimise.multi_start import Fits, Optimiser, multi_start
+from engine.optimise.starts import screened_starts
 from engine.optimise.status import FitStatus
 
 SUMMARY, STARTS, DATA = "summary.json", "starts.parquet", "data_and_fit.parquet"
@@ -45,6 +46,7 @@ def fit_petab(
     *,
     num_starts: int = 20,
     seed: int = 0,
+    draws: int = 1,
     optimiser: Optimiser | None = None,
     batch: int = 8,
     progress: Callable[[int, int, float], None] | None = None,
@@ -60,6 +62,7 @@ def fit_petab(
         folder: where results and checkpoints are kept.
         num_starts: how many starts.
         seed: of the starts; start i is the same whatever their number.
+        draws: each start is the best of so many random points (see `screened_starts`).
         optimiser: the algorithm; `GaussNewton()` by default.
         batch: starts that advance together.
         progress: called with the finished, the total and the best value.
@@ -80,7 +83,7 @@ def fit_petab(
     fits = multi_start(
         objective,
         optimiser or GaussNewton(),
-        objective.space.sample(num_starts, seed),
+        screened_starts(objective, num_starts, seed, draws=draws, batch=batch),
         batch=batch,
         folder=folder / "checkpoint",
         progress=progress,
