@@ -15,6 +15,8 @@ from engine.dosing.schedule import concentration as concentration
 from engine.ensemble import Ensemble as Ensemble
 from engine.ensemble import SimulationFailed as SimulationFailed
 from engine.errors import InvalidInput as InvalidInput
+from engine.fitting.petab_problem import PetabProblem as PetabProblem
+from engine.fitting.petab_problem import read_petab as read_petab
 from engine.kernel.status import Status as Status
 from engine.kernel.tallies import FinalValue as FinalValue
 from engine.kernel.tallies import FiringCount as FiringCount

@@ -136,6 +136,43 @@ def trial(
 
 
 @app.command()
+def fit(
+    problem: Annotated[Path, typer.Argument(help="a PEtab problem, its YAML file")],
+    out: Annotated[Path, typer.Option(help="folder of the results; the same again continues")],
+    starts: Annotated[int, typer.Option(help="random starts")] = 20,
+    seed: Annotated[int, typer.Option(help="of the starts")] = 0,
+    draws: Annotated[int, typer.Option(help="each start is the best of so many points")] = 1,
+    batch: Annotated[int, typer.Option(help="starts that advance together")] = 8,
+) -> None:
+    """Fit a PEtab problem from random starts, or continue a fit that was stopped."""
+    if starts < 1 or batch < 1:
+        raise InvalidInput(f"--starts {starts} --batch {batch}: give at least 1")
+    began = time.perf_counter()
+    import engine
+    from engine.fitting.petab_fit import fit_petab
+    from engine.report.fit_figure import write_fit_figure
+    from engine.report.fit_table import fit_table
+
+    read = engine.read_petab(problem)
+    with _progress("starts") as report:
+        found = fit_petab(
+            read,
+            out,
+            num_starts=starts,
+            seed=seed,
+            draws=draws,
+            batch=batch,
+            progress=lambda done, total, best: report(done, total, 0),
+        )
+    _console().print(fit_table(found))
+    for line in (found.fits.diagnosis(), *found.information.remarks()):
+        print(line)
+    seconds = time.perf_counter() - began
+    print(f"{starts} starts in {seconds:.1f} s (compilation included)")
+    print(f"written: {write_fit_figure(out)} and beside it the tables of all starts")
+
+
+@app.command()
 def design(
     spec: Annotated[Path, typer.Argument(help="what to maximise and to bound, a TOML file")],
     out: Annotated[Path, typer.Option(help="folder of its results")],
@@ -370,7 +407,7 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error) or type(error).__name__, 1)
     except (KeyboardInterrupt, typer.Abort):
         return _fail(
-            "interrupted; a trial keeps what is finished and continues when it is run again", 130
+            "interrupted; a trial or fit keeps what is finished and continues when run again", 130
         )
 
 

@@ -192,11 +192,12 @@ def solve_patient(
     inputs: Entries,
     ts: Array,
     rows: Rows,
+    adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> tuple[Array, Array]:
     """One patient (no leading axes): a scan over the segments between doses.
 
     A pure function of arrays that can be differentiated in them (`jax.grad`, `jax.jacrev`); call
-    it under `jax.enable_x64(True)`.
+    it under `jax.enable_x64(True)`. For `jax.jvp` and `jax.jacfwd` give diffrax.ForwardMode().
 
     Returns:
         The solution (T, Y), and whether the solver succeeded.
@@ -227,6 +228,7 @@ def solve_patient(
             stepsize_controller=controller_of(method, ts),
             max_steps=method.max_steps,
             throw=False,
+            adjoint=adjoint or diffrax.RecursiveCheckpointAdjoint(),
         )
         values = jnp.where((ts >= time)[:, None], solution.ys[:-1], values)
         is_ok = is_ok & (solution.result == diffrax.RESULTS.successful)

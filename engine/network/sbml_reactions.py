@@ -47,7 +47,7 @@ def read_reaction(
         InvalidInput: a construct that cannot be simulated exactly, named with the reaction.
     """
     where = f"reaction '{element.getId()}'"
-    _refuse(source, element, where)
+    check_law(source, element, where)
     reactants = _side(source, element.getListOfReactants(), where, fixed)
     products = _side(source, element.getListOfProducts(), where, fixed)
     law = tidy(source.math.read(element.getKineticLaw().getMath(), where, source.local(element)))
@@ -67,7 +67,8 @@ def read_reaction(
     ]
 
 
-def _refuse(source: Source, element: libsbml.Reaction, where: str) -> None:
+def check_law(source: Source, element: libsbml.Reaction, where: str) -> None:
+    """Raise unless a reaction has a plain kinetic law in the units of the model."""
     law = element.getKineticLaw()
     if law is None or law.getMath() is None:
         raise InvalidInput(f"{where} has no kinetic law; give it one")

@@ -70,14 +70,14 @@ def read_sbml(path: str | Path, *, copies_per_unit: float | None = None) -> Reac
     """
     if copies_per_unit is not None and not 0 < copies_per_unit < math.inf:
         raise InvalidInput(f"copies_per_unit is {copies_per_unit!r}; give a positive number")
-    model = _open(Path(path))
+    model = open_model(Path(path))
     try:
         return _network(make_source(model, copies_per_unit), Path(path).stem)
     except InvalidInput as error:
         raise InvalidInput(f"{Path(path).name}: {error}") from None
 
 
-def _open(path: Path) -> libsbml.Model:
+def open_model(path: Path) -> libsbml.Model:
     """The model of a file; every failure is one line."""
     if not path.is_file():
         raise InvalidInput(f"there is no file '{path}'")

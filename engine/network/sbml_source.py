@@ -33,6 +33,7 @@ class Source:
         rated: rate rule of each identifier that has one.
         by_events: identifiers that an event sets.
         initial_math: initial assignment of each identifier that has one.
+        are_volumes_free: a volume of 1 stays a symbol, because something may override it.
     """
 
     model: libsbml.Model
@@ -42,6 +43,7 @@ class Source:
     rated: Mapping[str, libsbml.Rule]
     by_events: frozenset[str]
     initial_math: Mapping[str, libsbml.InitialAssignment]
+    are_volumes_free: bool = False
 
     def is_fixed(self, identifier: str) -> bool:
         """Whether nothing sets it after time 0."""
@@ -73,6 +75,7 @@ class Source:
         """1 where it is 1 for good, so that it drops out of every law, else its symbol."""
         name = compartment.getId()
         is_plain = self.is_fixed(name) and name not in self.initial_math
+        is_plain = is_plain and not self.are_volumes_free
         is_one = compartment.isSetSize() and compartment.getSize() == 1.0
         return ONE if is_plain and is_one else Symbol(self.names[name])
 

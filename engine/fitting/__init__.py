@@ -1,0 +1,1 @@
+"""Parameters from data: PEtab problems, objectives on data, uncertainty."""

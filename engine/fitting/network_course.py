@@ -1,0 +1,105 @@
+"""A network's deterministic methods as traceable functions of the parameters of a fit."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import diffrax
+import jax.numpy as jnp
+import numpy as np
+
+from engine.errors import InvalidInput
+from engine.kinetics.drift import drift, state_names
+from engine.kinetics.evaluate import evaluate
+from engine.methods import rate_equations
+from engine.methods.linear_noise import LinearNoise, moment_equations
+from engine.methods.lyapunov import positions
+from engine.methods.ode import ODE
+from engine.network.expressions import TIME, symbols
+from engine.network.network import ReactionNetwork
+from engine.network.sbml_rates import in_order
+from engine.optimise.space import Space
+
+Array = Any
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkCourse:
+    """Means, or means and covariances, of one network at save times.
+
+    Parameters of the space that are named like a parameter, compartment or species of the network
+    set it (a species: its initial count); others (a noise, a scale) are left to the objective.
+
+    Args:
+        network: the network, without inputs and events.
+        space: the parameters.
+        ts: save times, increasing, (T,).
+        method: `ODE()` or `LinearNoise()`.
+    """
+
+    network: ReactionNetwork
+    space: Space
+    ts: np.ndarray
+    method: ODE | LinearNoise
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ts", rate_equations.save_times(self.ts))
+        if self.network.events:
+            raise InvalidInput(
+                f"{self.network.name} has event '{self.network.events[0].name}', which this "
+                "objective does not run; give the doses as separate stretches"
+            )
+        if not any(self.network.kind_of(n) in _SET for n in self.space.names):
+            raise InvalidInput(
+                f"no parameter of the fit ({', '.join(self.space.names)}) is in {self.network.name}"
+            )
+
+    @cached_property
+    def rows(self) -> rate_equations.Rows:
+        """The numbers of one patient at the network's own values."""
+        x0 = np.array([[self.network.initial_values[n] for n in self.network.species_names]])
+        num = len(state_names(self.network))
+        extra = num * (num + 1) // 2 if isinstance(self.method, LinearNoise) else 0
+        return rate_equations.prepare_rows(self.network, {}, x0, None, extra)
+
+    def moments(self, point: Array) -> tuple[Array, Array, Array]:
+        """Means (T, S), covariances (T, S, S) (zero for `ODE`) and success, at a point (P,)."""
+        values = dict(zip(self.space.names, self.space.linear(point), strict=True))
+        one = self.rows._replace(
+            params=self.parameters(values),
+            y0=jnp.asarray(self.rows.y0[0]),
+            plan=rate_equations.Plan(*(jnp.asarray(a[0]) for a in self.rows.plan)),
+        )
+        one = one._replace(y0=self._initial(one, values))
+        system = moment_equations if isinstance(self.method, LinearNoise) else drift
+        found, is_ok = rate_equations.solve_patient(
+            self.method, system, self.network, (), jnp.asarray(self.ts), one, diffrax.ForwardMode()
+        )
+        num = len(state_names(self.network))
+        if not isinstance(self.method, LinearNoise):
+            return found, jnp.zeros((len(self.ts), num, num), found.dtype), is_ok
+        return found[:, :num], found[:, num:][:, positions(num)], is_ok
+
+    def parameters(self, values: dict[str, Array]) -> dict[str, Array]:
+        """The network's: those of the fit, and those that are expressions of them."""
+        held = {n: jnp.asarray(v[0]) for n, v in self.rows.params.items()}
+        given = {n: v for n, v in values.items() if self.network.kind_of(n) in _CONSTANT}
+        found = {**held, **given}
+        others = {p.name: p.value for p in self.network.parameters if p.name not in given}
+        for name, expression in in_order(others).items():
+            if symbols(expression):
+                found[name] = evaluate(expression, found, jnp, jnp.float64)
+        return found
+
+    def _initial(self, one: rate_equations.Rows, values: dict[str, Array]) -> Array:
+        y0, known = one.y0, {TIME: jnp.zeros(()), **one.params}
+        for i, species in enumerate(self.network.species):
+            if species.name in values:
+                y0 = y0.at[i].set(values[species.name])
+            elif symbols(species.initial) and symbols(species.initial) <= known.keys():
+                y0 = y0.at[i].set(evaluate(species.initial, known, jnp, jnp.float64))
+        return y0
+
+
+_CONSTANT = ("parameter", "compartment")
+_SET = (*_CONSTANT, "species")

@@ -1,0 +1,121 @@
+"""Steady states: found by integrating, polished by Newton's method, differentiated implicitly."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from engine.fitting.dynamics import FLOAT, WILD, Dynamics
+from engine.kinetics.evaluate import evaluate
+from engine.network.expressions import Number
+
+Array = Any
+# Far beyond any biological relaxation time, in any unit of time a model uses.
+LONG = 1e12
+_POLISHES = 4
+_RANK = 1e-10
+
+
+def conserved_and_free(dynamics: Dynamics) -> tuple[np.ndarray, np.ndarray]:
+    """Bases of the amounts' conserved combinations (C, S) and of what reactions move (S - C, S).
+
+    The rows of the first are orthogonal to every reaction's change, so these totals stay as they
+    start; together the rows are an orthonormal basis.
+    """
+    model = dynamics.model
+    columns = len(model.laws) + len(model.states)
+    matrix = np.zeros((len(model.states), columns))
+    for i, name in enumerate(model.states):
+        if name in model.rate_rules:
+            matrix[i, len(model.laws) + i] = 1.0
+        for j, number in model.changes[name]:
+            # A stoichiometry that parameters decide is taken to be free of conservation.
+            if isinstance(number, Number):
+                matrix[i, j] = number.value
+            else:
+                matrix[i, len(model.laws) + i] = 1.0
+    left, sizes, _ = np.linalg.svd(matrix, full_matrices=True)
+    rank = int(np.sum(sizes > _RANK * max(1.0, sizes.max(initial=0.0))))
+    return left[:, rank:].T, left[:, :rank].T
+
+
+def steady_state(
+    dynamics: Dynamics,
+    x0: Array,
+    constants: Mapping[str, Array],
+    *,
+    is_implicit: bool,
+    adjoint: Any,
+) -> tuple[Array, Array]:
+    r"""The state that the path from x0 comes to rest at, time held at 0.
+
+    With is_implicit, the derivative comes from the equations that the state satisfies
+
+    .. math:: Q V f(x) = 0, \quad L V x = L V x_0
+
+    (L the conserved totals, Q the rest), by one differentiated Newton step; else from the
+    integration itself, which also works on a manifold of steady states.
+
+    Returns:
+        The state (S,), and whether it was found.
+    """
+    zero = jnp.zeros((), FLOAT)
+    atoms = dynamics.atoms(zero, constants)
+
+    def field(t: Array, x: Array, args: Any) -> Array:
+        constants, atoms = args
+        return dynamics.derivative(zero, x, constants, atoms)
+
+    def relaxed(x0: Array, args: Any) -> tuple[Array, Array]:
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(field),
+            dynamics.solver.stepper(),
+            zero,
+            jnp.asarray(LONG, FLOAT),
+            None,
+            x0,
+            args=args,
+            stepsize_controller=dynamics.solver.controller(),
+            max_steps=dynamics.solver.max_steps,
+            event=diffrax.Event(diffrax.steady_state_event()),
+            throw=False,
+            adjoint=adjoint,
+        )
+        return solution.ys[-1], diffrax.is_event(solution.result)
+
+    args = (dict(constants), atoms)
+    if not is_implicit:
+        x, is_ok = relaxed(x0, args)
+        return x, is_ok & jnp.all(jnp.abs(x) < WILD)
+    totals, free = (jnp.asarray(a, FLOAT) for a in conserved_and_free(dynamics))
+    volumes = jnp.stack(
+        [
+            evaluate(dynamics.model.volumes[name], constants, jnp, FLOAT).astype(FLOAT)
+            for name in dynamics.model.states
+        ]
+    )
+
+    def residual(x: Array, x0: Array, args: Any) -> Array:
+        moved = jnp.dot(free, volumes * field(zero, x, args), precision="highest")
+        kept = jnp.dot(totals, volumes * (x - x0), precision="highest")
+        return jnp.concatenate([moved, kept])
+
+    def newton(x: Array, x0: Array, args: Any) -> Array:
+        jacobian = jax.jacfwd(residual)(
+            jax.lax.stop_gradient(x), *jax.lax.stop_gradient((x0, args))
+        )
+        return x - jnp.linalg.solve(jacobian, residual(x, x0, args))
+
+    still = jax.lax.stop_gradient((x0, args))
+    rough, is_ok = relaxed(*still)
+    x = jax.lax.fori_loop(0, _POLISHES, lambda _, x: newton(x, *still), rough)
+    x = jax.lax.stop_gradient(x)
+    final = newton(x, x0, args)
+    size = jnp.abs(rough) + jnp.max(jnp.abs(rough)) * 1e-6
+    is_near = jnp.all(jnp.abs(final - x) <= 1e-6 * size + dynamics.solver.atol)
+    # Newton's method must refine the state that was reached, not find another one.
+    is_same = jnp.all(jnp.abs(final - rough) <= 0.05 * size + 1e-6)
+    return final, is_ok & is_near & is_same & jnp.all(jnp.abs(final) < WILD)

@@ -1,0 +1,133 @@
+"""A PEtab problem's tables as plain arrays: parameters, conditions, measurements.
+
+Reference: Schmiester et al. 2021, doi:10.1371/journal.pcbi.1008646 (PEtab, version 1).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.network.expressions import Expression
+from engine.network.sbml_rates import RateModel
+
+SCALES = ("lin", "log", "log10")
+NOISES = ("normal", "laplace")
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A prior of one parameter, as PEtab names it.
+
+    Args:
+        kind: "normal", "parameterScaleNormal", "laplace", "uniform", ...
+        values: its two numbers.
+    """
+
+    kind: str
+    values: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterTable:
+    """The parameters in the order of the file, P of them.
+
+    Args:
+        names: identifiers.
+        nominal: values on the linear scale, (P,).
+        lower: bounds on the linear scale, (P,).
+        upper: bounds on the linear scale, (P,).
+        scales: "lin", "log" or "log10" for each.
+        is_estimated: (P,) bool.
+        priors: objective priors by name.
+        frame: the table itself.
+    """
+
+    names: tuple[str, ...]
+    nominal: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    scales: tuple[str, ...]
+    is_estimated: np.ndarray
+    priors: Mapping[str, Prior]
+    frame: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Observable:
+    """An observable: its formulas and where its measurements are.
+
+    Args:
+        name: identifier.
+        formula: what is observed.
+        noise: the standard deviation (normal) or scale (laplace) on the transformed scale.
+        transformation: "lin", "log" or "log10".
+        distribution: "normal" or "laplace".
+        rows: positions of its measurements, (M,).
+        placeholders: for each placeholder of its formulas positions in the pool, (M,).
+    """
+
+    name: str
+    formula: Expression
+    noise: Expression
+    transformation: str
+    distribution: str
+    rows: np.ndarray
+    placeholders: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """Overrides of `names` in lanes: positions in the pool, and whether there is one.
+
+    Args:
+        index: (lanes, K) positions in the pool.
+        is_given: (lanes, K) bool.
+        is_reset: (lanes, K) bool: given by the condition table itself, not by a parameter's name.
+    """
+
+    index: np.ndarray
+    is_given: np.ndarray
+    is_reset: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Everything a problem's files say.
+
+    The pool is the P parameters and behind them the numbers that tables mention.
+
+    Args:
+        model: the equations.
+        parameters: the parameter table.
+        open: names that a condition or parameter overrides, K of them.
+        numbers: the numbers in the pool.
+        before: conditions of pre-equilibration.
+        lanes: simulated conditions, with their pre-equilibration.
+        before_of: for each lane its pre-equilibration, -1 for none, (L,).
+        lane_names: what each lane is called.
+        times: save times of each lane, padded with the last, (L, T).
+        row_lane: lane of each measurement, (N,).
+        row_time: position of its time in `times`, -1 for the steady state, (N,).
+        measurements: (N,).
+        observables: formulas.
+        frame: the measurement table.
+        name: of the problem.
+    """
+
+    model: RateModel
+    parameters: ParameterTable
+    open: tuple[str, ...]
+    numbers: np.ndarray
+    before: Conditions
+    lanes: Conditions
+    before_of: np.ndarray
+    lane_names: tuple[str, ...]
+    times: np.ndarray
+    row_lane: np.ndarray
+    row_time: np.ndarray
+    measurements: np.ndarray
+    observables: tuple[Observable, ...]
+    frame: Any
+    name: str

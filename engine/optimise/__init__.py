@@ -1,0 +1,1 @@
+"""Parameters with bounds, likelihoods and optimisers with many starts."""

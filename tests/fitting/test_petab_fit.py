@@ -1,0 +1,123 @@
+"""Fits of a small PEtab problem with a known answer, and the command `engine fit`."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import engine
+from engine import cli
+from engine.fitting.petab_fit import fit_petab
+from tests.fitting.petab_files import measured, write_problem
+from tests.network import sbml_text as sbml
+
+TS = np.linspace(0.25, 5.0, 20)
+NOISE = np.random.default_rng(5).normal(0.0, 0.1, len(TS))
+DATA = 3.0 * np.exp(-0.6 * TS) + NOISE
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """Exponential decay; `lost` appears nowhere, `half` only as a factor of `a0`."""
+    text = sbml.document(
+        species=sbml.species("A", initialConcentration=1.0),
+        parameters=sbml.parameter("k", 1.0)
+        + sbml.parameter("a0", 1.0)
+        + sbml.parameter("half", 1.0)
+        + sbml.parameter("lost", 1.0),
+        initial=sbml.initial("A", "a0 * half + 0 * lost"),
+        reactions=sbml.reaction("lose", "A", "", "k * A"),
+    )
+    return write_problem(
+        tmp_path_factory.mktemp("small"),
+        text,
+        {name: {"parameterScale": "log10"} for name in ("k", "a0", "half", "lost", "sd")},
+        {"c": {}},
+        {"a": {"observableFormula": "A", "noiseFormula": "sd"}},
+        [measured("a", "c", t, m) for t, m in zip(TS, DATA, strict=True)],
+    )
+
+
+def profile_of_k(k):
+    """The objective at the best amplitude and noise for a rate: regression through the origin."""
+    shape = np.exp(-k * TS)
+    amplitude = shape @ DATA / (shape @ shape)
+    variance = np.mean((DATA - amplitude * shape) ** 2)
+    return 0.5 * len(TS) * (np.log(2 * np.pi * variance) + 1.0), amplitude, variance**0.5
+
+
+@pytest.fixture(scope="module")
+def fitted(path, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fit") / "out"
+    return fit_petab(engine.read_petab(path), folder, num_starts=5, seed=2, batch=3), folder
+
+
+def test_the_fit_is_the_regression(fitted):
+    fit, _ = fitted
+    grid = np.linspace(0.3, 1.2, 90_001)
+    best = min(grid, key=lambda k: profile_of_k(k)[0])
+    value, amplitude, sd = profile_of_k(best)
+    assert fit.negative_log_likelihood == pytest.approx(value, abs=1e-5)
+    assert fit.best["k"] == pytest.approx(best, rel=1e-3)
+    assert fit.best["a0"] * fit.best["half"] == pytest.approx(amplitude, rel=1e-3)
+    assert fit.best["sd"] == pytest.approx(sd, rel=1e-2)
+    assert fit.fits.num_at_best(1e-3) >= 4
+
+
+def test_standard_error_is_the_regressions(fitted):
+    fit, _ = fitted
+    k = fit.best["k"]
+    shape = np.exp(-k * TS)
+    amplitude, sd = fit.best["a0"] * fit.best["half"], fit.best["sd"]
+    columns = np.stack([-amplitude * TS * shape, shape], axis=1) / sd
+    error = np.linalg.inv(columns.T @ columns)[0, 0] ** 0.5 / (k * np.log(10))
+    found = fit.information.standard_errors[fit.problem.space.names.index("k")]
+    assert found == pytest.approx(error, rel=1e-3)
+
+
+def test_what_is_not_identifiable_is_named(fitted):
+    fit, _ = fitted
+    groups = {frozenset(group) for group in fit.information.weak}
+    at_bound = set(np.array(fit.problem.space.names)[fit.information.is_at_bound])
+    assert frozenset({"lost"}) in groups or "lost" in at_bound
+    assert frozenset({"a0", "half"}) in groups or at_bound & {"a0", "half"}
+    text = " ".join(fit.information.remarks())
+    assert "lost" in text and ("fix" in text)
+    assert not any("k" in group or "sd" in group for group in groups)
+
+
+def test_the_command(path, tmp_path, capsys):
+    out = tmp_path / "new" / "out"
+    arguments = ["fit", str(path), "--starts", "3", "--out", str(out), "--seed", "2"]
+    assert cli.run(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "negative log-likelihood" in shown and "starts ended within 0.1" in shown
+    assert {p.name for p in out.iterdir()} >= {"starts.parquet", "summary.json", "fit.png"}
+    starts = pd.read_parquet(out / "starts.parquet")
+    assert len(starts) == 3 and starts["objective"].is_monotonic_increasing
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["objective"] == pytest.approx(starts["objective"][0])
+    # More starts continue: the finished ones are kept as they are.
+    before = (out / "checkpoint" / "starts.npz").read_bytes()
+    arguments[3] = "4"
+    assert cli.run(arguments) == 0
+    again = pd.read_parquet(out / "starts.parquet")
+    assert len(again) == 4 and set(starts["objective"]) <= set(again["objective"])
+    assert before != (out / "checkpoint" / "starts.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "absent.yaml", "--out", "x"], "there is no file 'absent.yaml'"),
+        (["fit", "PROBLEM", "--out", "x", "--starts", "0"], "--starts 0"),
+        (["fit", "PROBLEM"], "--out"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run([str(path) if a == "PROBLEM" else a for a in arguments]) != 0
+    shown = capsys.readouterr()
+    assert message in shown.err and shown.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
