@@ -2,18 +2,15 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from engine.configure import configure_cpu
 from engine.errors import InvalidInput
+from engine.terminal import open_console, showing_progress
 
 app = typer.Typer(
     help="Exact stochastic simulation of cytokine signalling in virtual patients.",
@@ -25,7 +22,6 @@ app = typer.Typer(
 # Typer carries its own copy of click, or uses the installed one: this is ClickException of either.
 _UsageError: Any = typer.BadParameter.__mro__[2]
 _SHOWN_SPECIES = 40
-_LINE_SECONDS = 15.0
 
 
 class Method(StrEnum):
@@ -75,7 +71,7 @@ def simulate(
 
     network = _network(model, copies_per_unit)
     params, x0, inputs = _settings(network, set_ or [])
-    with _progress("trajectories") as report:
+    with showing_progress("trajectories") as report:
         ensemble = engine.simulate(
             network,
             _method(method, dt),
@@ -112,7 +108,7 @@ def trial(
 
     chosen = read_spec(spec).with_overrides(patients, seed)
     fired = 0
-    with _progress("units of work") as report:
+    with showing_progress("units of work") as report:
 
         def progress(done: int, total: int, events: int) -> None:
             nonlocal fired
@@ -154,7 +150,7 @@ def fit(
     from engine.report.fit_table import fit_table
 
     read = engine.read_petab(problem)
-    with _progress("starts") as report:
+    with showing_progress("starts") as report:
         found = fit_petab(
             read,
             out,
@@ -164,7 +160,7 @@ def fit(
             batch=batch,
             progress=lambda done, total, best: report(done, total, 0),
         )
-    _console().print(fit_table(found))
+    open_console().print(fit_table(found))
     for line in (found.fits.diagnosis(), *found.information.remarks()):
         print(line)
     seconds = time.perf_counter() - began
@@ -184,10 +180,10 @@ def design(
     from engine.report.tables import to_rich
 
     chosen, problem = read_design(spec)
-    with _progress("steps") as report:
+    with showing_progress("steps") as report:
         result = run_design(chosen, problem, out, lambda done, total: report(done, total, 0))
     design_figure(result, out / "design.png")
-    console = _console()
+    console = open_console()
     for table in design_tables(result):
         console.print(to_rich(table))
     for note in result["notes"]:
@@ -224,14 +220,14 @@ def models(
         for key, build in MODELS.items():
             network, first = build(), (build.__doc__ or "").strip().splitlines()[0]
             table.add_row(key, str(len(network.species)), str(len(network.reactions)), first)
-        _console().print(table)
+        open_console().print(table)
         return
     network = _library(name)
     table = Table("parameter", "value", "unit", "what it is", "source", title=network.name)
     for one in network.parameters:
         value = f"{network.parameter_values[one.name]:.6g}"
         table.add_row(one.name, value, one.unit, one.description, one.source or "-")
-    console = _console()
+    console = open_console()
     console.print(table)
     for what, names in (
         ("species", network.species_names),
@@ -289,49 +285,6 @@ def _settings(
     return kinds["parameter"], kinds["species"], inputs
 
 
-def _console() -> Console:
-    # Without a terminal rich assumes 80 columns, where tables would be cut.
-    return Console(width=None if sys.stdout.isatty() else 110)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Any]:
-    """A progress bar on stderr, so that stdout holds only results."""
-    columns = (
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + what),
-        BarColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    began = time.perf_counter()
-    if not sys.stderr.isatty():
-        yield _progress_lines(what)
-        return
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=1, speed="")
-
-        def report(done: int, total: int, events: int) -> None:
-            rate = events / max(time.perf_counter() - began, 1e-9) / 1e6
-            shown = f"{rate:.1f} M reactions/s" if events else ""
-            progress.update(task, completed=done, total=total, speed=shown)
-
-        yield report
-
-
-def _progress_lines(what: str) -> Any:
-    """Progress for a log file: a line now and then."""
-    last = time.perf_counter()
-
-    def report(done: int, total: int, events: int) -> None:
-        nonlocal last
-        if time.perf_counter() - last > _LINE_SECONDS and done < total:
-            last = time.perf_counter()
-            print(f"{done:,} of {total:,} {what}", file=sys.stderr, flush=True)
-
-    return report
-
-
 def _method(method: Method, dt: float | None) -> Any:
     """The method's object, with its step where it has one."""
     import engine
@@ -372,13 +325,13 @@ def _show_final(ensemble: Any, until: float) -> None:
     if ensemble.continuous:
         notes.append("integrated: " + ", ".join(ensemble.continuous))
     table.caption = "; ".join(notes) or None
-    _console().print(table)
+    open_console().print(table)
 
 
 def _show_trial(summary: Any) -> None:
     from engine.report.tables import to_rich, trial_tables
 
-    console = _console()
+    console = open_console()
     for table in trial_tables(summary):
         console.print(to_rich(table))
     print("Research software, not medical advice.")

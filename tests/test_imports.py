@@ -31,6 +31,7 @@ LAYERS = (
     "design",
     "report",
     "configure",
+    "terminal",
     "",  # the public names, `engine` itself
     "cli",
 )
