@@ -17,6 +17,7 @@ from engine.errors import InvalidInput
 from engine.gradient.coupled_difference import CoupledDifference
 from engine.gradient.martingale_critic import MartingaleCritic
 from engine.gradient.outcome import Outcome
+from engine.gradient.pathwise import Pathwise
 from engine.gradient.problem import Estimator
 from engine.gradient.score_function import ScoreFunction
 from engine.gradient.targets import DoseAmount, DoseTime, PharmacokineticParameter, Target
@@ -68,6 +69,7 @@ _ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "score_function": ScoreFunction,
     "martingale_critic": MartingaleCritic,
     "coupled_difference": CoupledDifference,
+    "pathwise": Pathwise,
 }
 
 
@@ -158,7 +160,7 @@ class OptimiserTable(Table):
     learning_rate: Positive = 0.3
     penalty: Positive = 1.0
     num_verified: Count = 20_000
-    estimator: Literal["score_function", "martingale_critic", "coupled_difference"] = (
+    estimator: Literal["score_function", "martingale_critic", "coupled_difference", "pathwise"] = (
         "score_function"
     )
 

@@ -91,5 +91,5 @@ def estimated(outcomes: np.ndarray) -> Estimate:
         low, high = max(middle - half, 0.0), min(middle + half, 1.0)
         low = 0.0 if share == 0 else low
         return Estimate(mean, float(low * size), float(high * size), number)
-    half = z * float(outcomes.std(ddof=1)) / np.sqrt(number)
+    half = z * float(outcomes.std(ddof=1)) / number**0.5
     return Estimate(mean, mean - half, mean + half, number)
