@@ -398,7 +398,12 @@ def _refuse_vanishing(found: Prepared, target: Target, direction: Direction) -> 
 def _with_zeros(
     network: ReactionNetwork, expression: Expression, zeros: Mapping[str, Expression]
 ) -> Expression:
+    return substitute(without_rules(network, expression), zeros)
+
+
+def without_rules(network: ReactionNetwork, expression: Expression) -> Expression:
+    """An expression with the assignment rules' expressions in place of their names."""
     for name in reversed(network.rules):
         if name in symbols(expression):
             expression = substitute(expression, {name: network.rules[name]})
-    return substitute(expression, zeros)
+    return expression
