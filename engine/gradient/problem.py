@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments
-from engine.gradient.directions import COUPLED, Direction, Prepared, prepared, without_rules
+from engine.gradient.directions import COUPLED, Direction, Prepared, prepared
 from engine.gradient.outcome import Outcome
 from engine.gradient.result import Gradient
 from engine.gradient.targets import Target
@@ -21,7 +21,7 @@ from engine.kernel.tallies import (
     TimeIntegral,
 )
 from engine.kinetics.hoisting import is_affine
-from engine.network.derivatives import ZERO, derivative
+from engine.network.derivatives import ZERO, derivative, without_rules
 from engine.network.expressions import TIME, Call, Expression, Number, call, symbols
 from engine.network.network import ReactionNetwork
 
@@ -86,12 +86,12 @@ def _finely_stopped(found: Prepared) -> Arguments:
     arguments, network = found.arguments, found.arguments.network
     moving = frozenset({TIME, *(i.name for i in network.inputs)})
     slopes = [
-        without_rules(network, direction.slope(reaction.propensity))
+        without_rules(network.rules, direction.slope(reaction.propensity))
         for direction in found.directions
         for reaction in network.reactions
     ]
     # A critic's compensator has the rates themselves.
-    slopes += [without_rules(network, reaction.propensity) for reaction in network.reactions]
+    slopes += [without_rules(network.rules, reaction.propensity) for reaction in network.reactions]
     if all(is_affine(slope, moving) for slope in slopes):
         return arguments
     responses = [pk.response(arguments.num_patients) for pk in arguments.inputs.values()]
