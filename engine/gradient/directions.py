@@ -6,7 +6,7 @@ input's level changes by comes from *shadow inputs*, other drugs in the same ker
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,19 @@ from engine.gradient.arguments import Arguments
 from engine.gradient.targets import (
     DoseAmount,
     DoseTime,
-    InitialCount,
     Parameter,
     PharmacokineticParameter,
     PopulationMean,
     Target,
 )
 from engine.inputs.modes import ModalResponse
-from engine.network.derivatives import ONE, ZERO, derivative, logarithmic_derivative
+from engine.network.derivatives import (
+    ONE,
+    ZERO,
+    derivative,
+    logarithmic_derivative,
+    without_rules,
+)
 from engine.network.expressions import TIME, Expression, Symbol, call, parse, substitute, symbols
 from engine.network.network import ReactionNetwork
 from engine.network.quantities import Input
@@ -74,12 +79,7 @@ class Prepared:
     """Arguments with the shadow inputs that the directions need."""
 
     arguments: Arguments
-    directions: tuple[Direction, ...] = field(default=())
-
-
-def has_direction(target: Target) -> bool:
-    """Whether a target can have a score at all."""
-    return not isinstance(target, InitialCount)
+    directions: tuple[Direction, ...]
 
 
 def prepared(arguments: Arguments, targets: tuple[Target, ...]) -> Prepared:
@@ -372,10 +372,8 @@ def _hat(arguments: Arguments, target: DoseTime) -> tuple[float, float, float]:
     return first, middle, last
 
 
-# Where a rate is zero but its derivative is not, no firing can tell.
-
-
 def _refuse_vanishing(found: Prepared, target: Target, direction: Direction) -> None:
+    """Where a rate is zero but its derivative is not, no firing can tell."""
     network = found.arguments.network
     zeros: dict[str, Expression] = {
         p.name: ZERO for p in network.parameters if np.any(found.arguments.parameter(p.name) == 0.0)
@@ -398,7 +396,4 @@ def _refuse_vanishing(found: Prepared, target: Target, direction: Direction) -> 
 def _with_zeros(
     network: ReactionNetwork, expression: Expression, zeros: Mapping[str, Expression]
 ) -> Expression:
-    for name in reversed(network.rules):
-        if name in symbols(expression):
-            expression = substitute(expression, {name: network.rules[name]})
-    return substitute(expression, zeros)
+    return substitute(without_rules(network.rules, expression), zeros)

@@ -20,8 +20,9 @@ from engine.kernel.tallies import (
     Tally,
     TimeIntegral,
 )
-from engine.network.derivatives import ZERO, derivative
-from engine.network.expressions import Call, Expression, Number, call, symbols
+from engine.kinetics.hoisting import is_affine
+from engine.network.derivatives import ZERO, derivative, without_rules
+from engine.network.expressions import TIME, Call, Expression, Number, call, symbols
 from engine.network.network import ReactionNetwork
 
 
@@ -72,7 +73,33 @@ def directions_of(problem: Problem) -> Prepared:
                 f"'{direction.label}' does not influence the outcome: no reaction whose rate "
                 "depends on it leads to what the outcome looks at; leave it out of wrt"
             )
-    return found
+    return replace(found, arguments=_finely_stopped(found))
+
+
+# Stretches without an event are cut to this share of the fastest time scale of an input where an
+# integrand is not affine in it; and the number of cuts.
+LONGEST_STRETCH, FEWEST_CUTS, MOST_CUTS = 1.0, 16, 128
+
+
+def _finely_stopped(found: Prepared) -> Arguments:
+    """The arguments with stops close enough for the quadrature of integrands that move."""
+    arguments, network = found.arguments, found.arguments.network
+    moving = frozenset({TIME, *(i.name for i in network.inputs)})
+    slopes = [
+        without_rules(network.rules, direction.slope(reaction.propensity))
+        for direction in found.directions
+        for reaction in network.reactions
+    ]
+    # A critic's compensator has the rates themselves.
+    slopes += [without_rules(network.rules, reaction.propensity) for reaction in network.reactions]
+    if all(is_affine(slope, moving) for slope in slopes):
+        return arguments
+    responses = [pk.response(arguments.num_patients) for pk in arguments.inputs.values()]
+    fastest = max((float(r.rates.max()) for r in responses if r.num_modes), default=0.0)
+    length = arguments.horizon - arguments.start
+    needed = np.ceil(length * fastest / LONGEST_STRETCH)
+    number = int(np.clip(needed, FEWEST_CUTS, MOST_CUTS))
+    return arguments.with_stops(*np.linspace(arguments.start, arguments.horizon, number + 1))
 
 
 def influences(network: ReactionNetwork, direction: Direction, tally: Tally) -> bool:

@@ -98,6 +98,14 @@ def shifted(expression: Expression, change: Mapping[str, int]) -> Expression:
     return substitute(expression, moved)
 
 
+def without_rules(rules: dict[str, Expression], expression: Expression) -> Expression:
+    """An expression with the assignment rules' expressions in place of their names."""
+    for name in reversed(rules):
+        if name in symbols(expression):
+            expression = substitute(expression, {name: rules[name]})
+    return expression
+
+
 def _difference(a: Expression, b: Expression) -> Expression:
     if b == ZERO:
         return a

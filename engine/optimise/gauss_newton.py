@@ -98,7 +98,12 @@ class GaussNewton:
         state = self._taken(state, local, is_better, gain, is_first)
         state, projected = self._proposed(objective, state)
         is_flat = jnp.max(jnp.abs(projected)) <= self.gradient_tolerance
-        is_spent = state.predicted <= 1e-13 * (1.0 + jnp.abs(state.value))
+        # Nothing to gain inside the region: an optimum. Nothing, or a loss, at its rim or at a
+        # bound: the region is too wide for the bounds, and a smaller one follows the gradient.
+        least = 1e-13 * (1.0 + jnp.abs(state.value))
+        is_spent = (jnp.abs(state.predicted) <= least) & (state.length < 0.8 * state.radius)
+        is_lost = (state.predicted <= least) & ~is_spent
+        state = state._replace(radius=jnp.where(is_lost, 0.25 * state.radius, state.radius))
         cases = [
             (is_first & ~is_finite, FitStatus.NOT_FINITE),
             (is_flat | is_spent | (state.idle >= _PATIENCE), FitStatus.CONVERGED),
@@ -152,9 +157,9 @@ class GaussNewton:
             free = jnp.where(is_held, 0.0, width)
             bent = curvature * free[:, None] * free[None, :]
             wanted = fixed + width * _in_sphere(slope, bent, state.radius)
-            inside = jnp.clip(point + wanted, lower, upper) - point
-            is_held = is_held | (inside != wanted)
-            move = inside
+            goal = point + wanted
+            is_held = is_held | (goal < lower) | (goal > upper)
+            move = jnp.clip(goal, lower, upper) - point
         predicted = -(gradient @ move + 0.5 * move @ (curvature @ move))
         return state._replace(
             candidate=jnp.clip(point + move, lower, upper),
