@@ -225,7 +225,10 @@ def propose_thinned(
     is_event = wait <= window
     wait = jnp.minimum(wait, window)
     values = model.values(constants, lanes.counts, jnp.maximum(remaining - wait, jnp.float32(0)))
+    # Computed once: rounded one way here and another way there, a propensity at the threshold could
+    # count as common and as rare, and the total would exceed its bound.
     propensities = model.program.propensities(values, jnp, jnp.float32)
+    propensities = materialise(constants.is_running, propensities)
     selection = partition(propensities, lanes.scale, constants.is_running)
     # NaN where the bound does not hold or is infinite: the lane stops with a status.
     is_bounded = (selection.total <= ceiling) & (ceiling < jnp.inf)

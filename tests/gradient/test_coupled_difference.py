@@ -4,6 +4,10 @@ import pytest
 
 import engine
 from engine.gradient import CoupledDifference, DoseAmount, InitialCount, Outcome, ScoreFunction
+from engine.gradient.arguments import Arguments, stops_of
+from engine.gradient.coupling import coupled, pair_tallies
+from engine.models.storm import cytokine_storm, storm_depot
+from engine.simulate import key_words
 from tests.gradient.problems import BIRTH_DEATH, CASES, DIMERISATION, check_gradient, estimated
 from tests.simulation import network
 
@@ -102,3 +106,23 @@ def test_no_difference_is_not_a_zero_gradient() -> None:
     rare = Outcome(engine.Maximum("X"), lambda x: x > 45)
     with pytest.raises(engine.InvalidInput, match="no coupled pair"):
         estimated(BIRTH_DEATH, CoupledDifference(step=0.01), rare, "g", 200)
+
+
+STORM_DOSES = ((4.0, 200.0), (3.0, 224.0), (3.0, 248.0))
+
+
+def test_a_propensity_at_the_threshold_of_the_rare_ones() -> None:
+    """A coupled storm in which one stood there, and was counted twice, for this very patient."""
+    arguments = Arguments(
+        cytokine_storm(200.0),
+        stops_of(600.0),
+        key_words(jax.random.key(1)),
+        patient_ids=np.array([52]),
+        params={"b_xy": np.array([1.1968127596727072])},
+        inputs={"depot": storm_depot()},
+        regimen=engine.Regimen([engine.Dose(a, t, into="depot") for a, t in STORM_DOSES]),
+    )
+    moved = [DoseAmount(0).moved(arguments, np.asarray(step)) for step in (0.4, -0.4)]
+    outcome = Outcome(engine.Maximum("cytokine"))
+    ensemble = coupled(*moved).run(pair_tallies(arguments.network, outcome))
+    assert ensemble.is_complete.all()
