@@ -10,6 +10,7 @@ import pytest
 
 import engine
 from engine import Event, FirstPassage, Formula, Maximum, TimeIntegral, execute
+from engine.kernel import driver as drivers
 from tests.simulation import network, run
 
 TS = np.array([0.0, 0.5, 1.0, 2.5, 4.0])
@@ -73,9 +74,9 @@ def test_lanes_and_blocks(base: engine.Ensemble, lanes: int, block: int) -> None
 
 @pytest.mark.parametrize("chunk", [64, 256])
 def test_chunks(base: engine.Ensemble, monkeypatch, chunk: int) -> None:
-    monkeypatch.setattr(execute, "LARGEST_CHUNK", chunk)
     monkeypatch.setattr(execute, "SMALLEST_CHUNK", min(chunk, 128))
-    assert_same(simulated(), base)
+    with drivers.using(drivers.XLA._replace(largest_chunk=chunk)):
+        assert_same(simulated(), base)
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "5"])

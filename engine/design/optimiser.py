@@ -259,9 +259,12 @@ class _Search:
                 problem.gradient(one, options.estimator, values, key, noise, num_patients)
                 for one in (problem.benefit, problem.risk)
             )
-        except SameOutcome:
+        except SameOutcome as same:
             if not self.path:
-                raise
+                raise InvalidInput(
+                    f"'{problem.risk.name}' is {same.value:g} for all {same.number} patients where "
+                    "the search begins; give another start="
+                ) from None
             self.gap = 1.0
             return None
         gain, harm = problem.benefit.scale, problem.risk.scale
