@@ -35,6 +35,10 @@ WINDOW = 4.0
 NEAREST = 2.0**-20
 # Guards the bound against rounding of the interval arithmetic.
 SLACK = 1.0 + 1e-5
+# Two of XLA's fusions may round a propensity at the threshold of the rare ones to either side: it is
+# then counted twice, once in some 1e7 steps, which changes its share of that step by RARE. To compute
+# propensities once instead costs 40% of the speed on il2_receptor.
+TWICE = 2 * RARE
 # A number times this, in float32, is the next smaller one.
 BELOW_ONE = np.float32(1 - 2**-24)
 
@@ -225,13 +229,11 @@ def propose_thinned(
     is_event = wait <= window
     wait = jnp.minimum(wait, window)
     values = model.values(constants, lanes.counts, jnp.maximum(remaining - wait, jnp.float32(0)))
-    # Computed once: rounded one way here and another way there, a propensity at the threshold could
-    # count as common and as rare, and the total would exceed its bound.
     propensities = model.program.propensities(values, jnp, jnp.float32)
-    propensities = materialise(constants.is_running, propensities)
     selection = partition(propensities, lanes.scale, constants.is_running)
     # NaN where the bound does not hold or is infinite: the lane stops with a status.
-    is_bounded = (selection.total <= ceiling) & (ceiling < jnp.inf)
+    twice = jnp.float32(TWICE) * jnp.maximum(ceiling, jnp.abs(lanes.scale))
+    is_bounded = (selection.total <= ceiling + twice) & (ceiling < jnp.inf)
     total = jnp.where(is_bounded, selection.total, jnp.float32(jnp.nan))
     wait = jnp.where(is_bounded, wait, jnp.float32(jnp.nan))
     # A bound that is infinite far ahead may be finite nearby: look less far, from where we stand.
