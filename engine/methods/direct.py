@@ -35,9 +35,9 @@ WINDOW = 4.0
 NEAREST = 2.0**-20
 # Guards the bound against rounding of the interval arithmetic.
 SLACK = 1.0 + 1e-5
-# Two of XLA's fusions may round a propensity at the threshold of the rare ones to either side: it is
-# then counted twice, once in some 1e7 steps, which changes its share of that step by RARE. To compute
-# propensities once instead costs 40% of the speed on il2_receptor.
+# Two of XLA's fusions may round a propensity at the threshold of the rare ones to either side: then
+# it is counted twice, once in some 1e7 steps, which changes its share of that step by RARE. To
+# compute propensities once instead costs 40% of the speed on il2_receptor.
 TWICE = 2 * RARE
 # A number times this, in float32, is the next smaller one.
 BELOW_ONE = np.float32(1 - 2**-24)
