@@ -20,8 +20,6 @@ FULL, QUICK = (10, 30, 100, 300, 1000), (10, 30, 100)
 PATIENTS = 1024
 # Of a rival that runs one trajectory after another, and of one that runs arrays of them.
 RIVAL_PATIENTS = 20
-# Seconds of compilation from which on an array rival is not asked for a larger network.
-LONGEST_COMPILATION = 60.0
 
 
 def run(options: Options) -> list[Record]:

@@ -46,12 +46,10 @@ class Templates(NamedTuple):
 
     Attributes:
         templates: every reaction is in one of them.
-        fixed_names: coefficients and variables, in the order of the columns of fixed numbers.
         literals: the numbers in the columns behind them.
     """
 
     templates: tuple[Template, ...]
-    fixed_names: tuple[str, ...]
     literals: tuple[float, ...]
 
 
@@ -109,7 +107,7 @@ def templates_of(program: Program) -> Templates:
                 np.array([entry.offsets for _, entry in members], np.int32).reshape(shape),
             )
         )
-    return Templates(tuple(found), names, tuple(literals))
+    return Templates(tuple(found), tuple(literals))
 
 
 def _slot(index: int) -> str:
