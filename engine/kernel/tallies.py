@@ -33,15 +33,17 @@ class Interval(NamedTuple):
         is_affine: whether it is affine in them.
         share: computes a tree of arrays once for all that use it; XLA would do it again for each.
         known: a fraction of the stretch, 0 or 1, at which the environment costs nothing more.
+        is_leap: whether many events fell into it, and counts are taken to move linearly.
     """
 
     elapsed: Array
-    at: Callable[[float], Mapping[str, Array]]
+    at: Callable[[float | Array], Mapping[str, Array]]
     average: Callable[[], Mapping[str, Array]]
     is_moving: bool
     is_affine: bool
     share: Callable[[Any], Any] = lambda values: values
     known: tuple[float, Mapping[str, Array]] | None = None
+    is_leap: bool = False
 
 
 class Jump(NamedTuple):
@@ -251,13 +253,18 @@ class Minimum(_Extremum):
         return jnp.minimum(a, b)
 
 
+# How often a leap is halved to find the time of a passage: to a 64th of its length.
+HALVINGS = 6
+
+
 @dataclass(frozen=True)
 class FirstPassage(Tally):
     """The first time at which a condition holds; +inf where it never does.
 
     Exact for conditions on counts. A condition on time or an input is looked at only at changes and
     candidate events, so its passage may be reported up to one such stretch late: at most a 64th of
-    the distance between two stops.
+    the distance between two stops. Methods that step over many events bracket it: within the first
+    step at whose end the condition holds, the time is halved six times, counts moving linearly.
 
     Args:
         expression: the condition, for example `"IL6 >= 1000"`.
@@ -273,7 +280,18 @@ class FirstPassage(Tally):
         if not interval.is_moving:
             return state
         values = interval.at(1.0)
-        return (self._passed(state[0], observe(values), values["time"]),)
+        when = values["time"] if not interval.is_leap else self._bracketed(interval, observe)
+        return (self._passed(state[0], observe(values), when),)
+
+    @staticmethod
+    def _bracketed(interval: Interval, observe: Observe) -> Array:
+        """When the condition turns true in a stretch at whose end it holds."""
+        low, high = jnp.zeros_like(interval.elapsed), jnp.ones_like(interval.elapsed)
+        for _ in range(HALVINGS):
+            middle = jnp.float32(0.5) * (low + high)
+            holds = _as_condition(observe(interval.at(middle)))
+            low, high = jnp.where(holds, low, middle), jnp.where(holds, middle, high)
+        return interval.at(jnp.float32(0.5) * (low + high))["time"]
 
     def jump(self, state: State, jump: Jump, observe: Observe) -> State:
         """The time of the change that made the condition true."""

@@ -65,14 +65,15 @@ def tallied(
     elapsed, is_taken = change.elapsed, change.is_taken
     time_left = jnp.maximum(lanes.remaining - elapsed, jnp.float32(0))
 
-    def at(fraction: float) -> dict[str, Array]:
+    def at(fraction: float | Array) -> dict[str, Array]:
+        part = jnp.asarray(fraction, jnp.float32)
         between = tuple(
-            a.astype(jnp.float32) + jnp.float32(fraction) * (b - a).astype(jnp.float32)
+            a.astype(jnp.float32) + part * (b - a).astype(jnp.float32)
             for a, b in zip(lanes.counts, change.drifted, strict=True)
         )
-        return model.values(constants, between, lanes.remaining - jnp.float32(fraction) * elapsed)
+        return model.values(constants, between, lanes.remaining - part * elapsed)
 
-    stretch = Interval(elapsed, at, lambda: at(0.5), True, False)
+    stretch = Interval(elapsed, at, lambda: at(0.5), True, False, is_leap=True)
     after = model.values(constants, change.counts, time_left)
     jump = Jump(after, constants.stop - time_left, change.fired, is_taken)
     states = []

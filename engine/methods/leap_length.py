@@ -20,6 +20,9 @@ from engine.network.expressions import Call, Expression, Symbol, symbols
 CRITICAL_BELOW = 10
 # A real number of molecules below which its life time is not followed.
 FEW = 0.1
+# By how much of itself the total propensity may change with time and inputs in a step: exact steps
+# take it as it is at their beginning.
+MOST_BY_INPUTS = 0.09
 # No limit on a leap.
 UNLIMITED = 1e30
 TINY = 1e-37
@@ -52,7 +55,8 @@ def rates(model: LaneModel, epsilon: float, constants: Constants, lanes: Lanes) 
     last = model.values(constants, lanes.counts, zero)
     end = total_of(model.propensities(last))
     change = jnp.maximum(ceiling - now, now - end) / jnp.maximum(ceiling, jnp.float32(TINY))
-    share = jnp.float32(3 * epsilon) / jnp.maximum(change, jnp.float32(3 * epsilon))
+    allowed = jnp.float32(min(3 * epsilon, MOST_BY_INPUTS))
+    share = allowed / jnp.maximum(change, allowed)
     return Rates(propensities, order, remaining * share)
 
 

@@ -20,8 +20,10 @@ Array = np.ndarray
 TS = np.array([1.0, 5.0, 20.0])
 
 
-def leaping(model: engine.ReactionNetwork, num: int, epsilon: float = 0.03, **options):
-    method = engine.TauLeaping(epsilon)
+def leaping(
+    model: engine.ReactionNetwork, num: int, epsilon: float = 0.13, order: int = 2, **options
+):
+    method = engine.TauLeaping(epsilon, order)
     return run(model, options.pop("ts", TS), num, method=method, **options)
 
 
@@ -32,9 +34,10 @@ def immigration_death(birth: float = 2000.0, start: int = 0) -> engine.ReactionN
 # Bias.
 
 
-def test_immigration_death_within_a_percent() -> None:
-    """Linear: mean and variance in closed form; the leap's bias is of order epsilon."""
-    found = leaping(immigration_death(), 20_000)
+@pytest.mark.parametrize(("epsilon", "order"), [(0.03, 1), (0.13, 2)])
+def test_immigration_death_within_a_percent(epsilon: float, order: int) -> None:
+    """Linear: mean and variance in closed form."""
+    found = leaping(immigration_death(), 20_000, epsilon, order)
     mean, variance = exact.immigration_death_moments(0, 2000.0, 0.5, TS)
     samples = found["X"].astype(float)
     assert_holds_and_twin_fails(
@@ -44,16 +47,32 @@ def test_immigration_death_within_a_percent() -> None:
     assert found.num_steps.mean() < found.num_events.mean() / 40
 
 
-def test_the_bias_falls_with_epsilon() -> None:
-    """Order 1: a fifth of the leap has about a fifth of the bias."""
+@pytest.mark.parametrize(("epsilon", "order"), [(0.25, 1), (0.5, 2)])
+def test_the_bias_falls_with_epsilon_to_the_order(epsilon: float, order: int) -> None:
+    """A fifth of the leap has a fifth of the bias with order 1, a 25th with order 2."""
     ts = np.array([1.0])
     model = network({"X": 20_000}, [("X -> 0", 1.0)])
     expected, biases = 20_000 * np.exp(-1.0), []
-    for epsilon in (0.25, 0.05):
-        found = leaping(model, 4000, epsilon, ts=ts)["X"].astype(float)
+    for one in (epsilon, epsilon / 5):
+        found = leaping(model, 4000, one, order, ts=ts)["X"].astype(float)
         biases.append(abs(found.mean() - expected))
     assert biases[0] > 20 * np.sqrt(expected / 4000)  # far more than noise
-    assert biases[1] < biases[0] / 3
+    assert biases[1] < biases[0] / (3 if order == 1 else 10)
+
+
+def test_order_2_keeps_the_variance_of_a_steady_state() -> None:
+    """Leaps of length h inflate a Poisson variance by k h / 2 with order 1, by O(h^2) with order 2.
+
+    Only the bound on the losses limits a leap here: 2 epsilon of a life time.
+    """
+    ts, model = np.array([20.0]), immigration_death(5000.0, 10_000)
+    ratios = {
+        order: leaping(model, 40_000, 0.2, order, ts=ts)["X"].astype(float).var() / 10_000
+        for order in (1, 2)
+    }
+    noise = np.sqrt(2 / 40_000)
+    assert ratios[1] > 1.1 + 4.5 * noise
+    assert abs(ratios[2] - 1) < 0.02 + 4.5 * noise
 
 
 def test_dimerisation_within_a_percent() -> None:
@@ -102,7 +121,7 @@ def test_small_populations_are_exact() -> None:
     truth = exact.FiniteStateProjection(
         [[1], [-1]], lambda x, t: np.stack([4.0 + 0 * x[:, 0], 0.8 * x[:, 0]], 1), (40,), (3,)
     )
-    found = leaping(model, 40_000, ts=np.array([1.0, 4.0]))
+    found = leaping(model, 40_000, 0.03, ts=np.array([1.0, 4.0]))
     pmf = truth.distribution([1.0, 4.0]).marginal(0)
     for column in (0, 1):
         samples = found["X"][:, column]
@@ -195,7 +214,7 @@ def test_tallies() -> None:
 
 
 def test_a_drug_that_comes_and_goes() -> None:
-    """Inputs enter by their means over a leap, at most 3 epsilon of change in each."""
+    """Inputs enter by their means over a leap, at most 9% of change in each."""
     drug = engine.OneCompartment(clearance=1.0, volume=1.0, absorption=2.0)
     model = network({"X": 0}, [("0 -> X", Formula("3000 * D")), ("X -> 0", 0.5)], inputs=["D"])
     regimen = engine.Regimen.repeated(2.0, into="D", every=2.0, num_doses=2)
@@ -243,6 +262,12 @@ def test_per_patient_rates() -> None:
 def test_bad_epsilon(epsilon) -> None:
     with pytest.raises(engine.InvalidInput, match=r"TauLeaping\(epsilon="):
         engine.TauLeaping(epsilon)
+
+
+@pytest.mark.parametrize("order", [0, 3, 1.5, True, "second"])
+def test_bad_order(order) -> None:
+    with pytest.raises(engine.InvalidInput, match=r"TauLeaping\(order=.*: give 1 or 2"):
+        engine.TauLeaping(order=order)
 
 
 def test_bad_limits_and_rate_rules() -> None:
