@@ -22,6 +22,7 @@ import pandas as pd  # noqa: E402
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
+from matplotlib.ticker import LogLocator, NullFormatter  # noqa: E402
 
 from engine.fitting.condition_objective import ConditionObjective  # noqa: E402
 from engine.fitting.fisher import FisherInformation, fisher_information  # noqa: E402
@@ -299,9 +300,12 @@ def draw(wells: pd.DataFrame, path: Path) -> None:
         for axis in row[:3]:
             axis.set_yscale("log")
             axis.set_ylim(0.8 * here["fluorescence"].min(), 1.3 * here["fluorescence"].max())
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:,.0f}")
+            axis.yaxis.set_minor_formatter(NullFormatter())
     titles = (
         f"fitted, {last:.0f} min",
-        f"held out, {last:.0f} min and (squares) {first:.0f} min",
+        f"held out: o {last:.0f} min, □ {first:.0f} min",
         f"at {high:g} nM",
         "log(measured / model)",
     )
@@ -309,7 +313,10 @@ def draw(wells: pd.DataFrame, path: Path) -> None:
         axis.set_title(title, fontsize=10)
         is_course = axis is axes[0, 2]
         end.set_xlabel("minutes" if is_course else "dose, nM")
-        end.set_xscale("linear" if is_course else "log")
+        end.set_xscale("log")
+        if is_course:
+            end.set_xticks(np.unique(wells["time"]), np.unique(wells["time"]).astype(int))
+            end.xaxis.set_minor_formatter(NullFormatter())
     marks = [
         Line2D([], [], color=colour, marker="o", markersize=4, label=name)
         for name, colour in COLOURS.items()
@@ -327,7 +334,8 @@ def curves(
     """Points and model lines of each molecule, and the interval of a new well."""
     for molecule, part in wells.sort_values(by).groupby("molecule", sort=False):
         colour = COLOURS[molecule]
-        axis.plot(part[by], part["fluorescence"], marker, color=colour, markersize=3.5)
+        face = "white" if marker == "s" else colour
+        axis.plot(part[by], part["fluorescence"], marker, color=colour, mfc=face, markersize=3.5)
         axis.plot(part[by], part["predicted"], line, color=colour, linewidth=1.2)
         if is_band:
             axis.fill_between(part[by], part["lower"], part["upper"], color=colour, alpha=0.15)

@@ -131,5 +131,34 @@ def test_a_folder_without_the_data_is_refused(example, tmp_path):
 
 @pytest.mark.full
 @pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/science/data (ENGINE_SHARED)")
-def test_measured_muteins_are_predicted_better_than_without_a_model(example, tmp_path):
-    pass
+def test_measured_muteins(example, tmp_path):
+    """What docs/fitting.md claims of the measured data, and exact simulation at that fit."""
+    out = tmp_path / "out"
+    arguments = [str(DATA), "--out", str(out), "--starts", "1", "--cells", "0"]
+    fit, information = example.main(arguments)
+    wells = pd.read_csv(out / "wells.csv")
+    measured = np.log(wells["fluorescence"])
+    away = measured - np.log(wells["predicted"])
+    known = wells["is_fitted"].to_numpy()
+    assert np.mean(away[known] ** 2) < 0.1 * np.var(measured[known])
+    held = wells[~known].reset_index(drop=True)
+    guesses = example.baselines(wells.drop(columns=["predicted", "lower", "upper", "is_fitted"]))
+
+    def rms(predicted, rows):
+        return float(np.sqrt(np.mean(np.log(held["fluorescence"] / predicted)[rows] ** 2)))
+
+    everything = np.ones(len(held), bool)
+    assert rms(held["predicted"], everything) < rms(guesses["wild type (C-term)"], everything)
+    for cell in ("NK", "CD8+"):
+        rows = ((held["cell"] == cell) & (held["molecule"] == "V91K C-term")).to_numpy()
+        for guess in guesses:
+            assert rms(held["predicted"], rows) < 0.5 * rms(guesses[guess], rows)
+
+    # The mean of exact cells and the rate equations; the twin binds half as fast again.
+    values, num_cells = fit.space.to_mapping(information.point), 128
+    cells = example.single_cells(values, wells, num_cells, seed=1)
+    twin = example.single_cells({**values, "k_bind": 1.5 * values["k_bind"]}, wells, 2, seed=1)
+    bound = stats.norm.isf(1e-5 / len(cells))
+    error = cells["sd"] / np.sqrt(num_cells)
+    assert np.all(np.abs(cells["mean"] - cells["rate equations"]) < bound * error)
+    assert np.any(np.abs(cells["mean"] - twin["rate equations"]) > bound * error)
