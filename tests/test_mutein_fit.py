@@ -154,10 +154,10 @@ def test_measured_muteins(example, tmp_path):
         for guess in guesses:
             assert rms(held["predicted"], rows) < 0.5 * rms(guesses[guess], rows)
 
-    # The mean of exact cells and the rate equations; the twin binds half as fast again.
-    values, num_cells = fit.space.to_mapping(information.point), 128
+    # The mean of exact cells and the rate equations; the twin binds three times as fast.
+    values, num_cells = fit.space.to_mapping(information.point), 32
     cells = example.single_cells(values, wells, num_cells, seed=1)
-    twin = example.single_cells({**values, "k_bind": 1.5 * values["k_bind"]}, wells, 2, seed=1)
+    twin = example.single_cells({**values, "k_bind": 3.0 * values["k_bind"]}, wells, 2, seed=1)
     bound = stats.norm.isf(1e-5 / len(cells))
     error = cells["sd"] / np.sqrt(num_cells)
     assert np.all(np.abs(cells["mean"] - cells["rate equations"]) < bound * error)
