@@ -1,5 +1,6 @@
 """A network's deterministic methods as traceable functions of the parameters of a fit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -70,7 +71,7 @@ class NetworkCourse:
             y0=jnp.asarray(self.rows.y0[0]),
             plan=rate_equations.Plan(*(jnp.asarray(a[0]) for a in self.rows.plan)),
         )
-        one = one._replace(y0=self._initial(one, values))
+        one = one._replace(y0=initial_of(self.network, one.y0, one.params, values))
         system = moment_equations if isinstance(self.method, LinearNoise) else drift
         found, is_ok = rate_equations.solve_patient(
             self.method, system, self.network, (), jnp.asarray(self.ts), one, diffrax.ForwardMode()
@@ -82,23 +83,33 @@ class NetworkCourse:
 
     def parameters(self, values: dict[str, Array]) -> dict[str, Array]:
         """The network's: those of the fit, and those that are expressions of them."""
-        held = {n: jnp.asarray(v[0]) for n, v in self.rows.params.items()}
-        given = {n: v for n, v in values.items() if self.network.kind_of(n) in _CONSTANT}
-        found = {**held, **given}
-        others = {p.name: p.value for p in self.network.parameters if p.name not in given}
-        for name, expression in in_order(others).items():
-            if symbols(expression):
-                found[name] = evaluate(expression, found, jnp, jnp.float64)
-        return found
+        return parameters_of(self.network, {n: v[0] for n, v in self.rows.params.items()}, values)
 
-    def _initial(self, one: rate_equations.Rows, values: dict[str, Array]) -> Array:
-        y0, known = one.y0, {TIME: jnp.zeros(()), **one.params}
-        for i, species in enumerate(self.network.species):
-            if species.name in values:
-                y0 = y0.at[i].set(values[species.name])
-            elif symbols(species.initial) and symbols(species.initial) <= known.keys():
-                y0 = y0.at[i].set(evaluate(species.initial, known, jnp, jnp.float64))
-        return y0
+
+def parameters_of(
+    network: ReactionNetwork, held: Mapping[str, Array], given: Mapping[str, Array]
+) -> dict[str, Array]:
+    """A network's parameters: those given, those that are expressions of them, those held."""
+    found = {n: jnp.asarray(v) for n, v in held.items()}
+    found |= {n: v for n, v in given.items() if network.kind_of(n) in _CONSTANT}
+    others = {p.name: p.value for p in network.parameters if p.name not in given}
+    for name, expression in in_order(others).items():
+        if symbols(expression):
+            found[name] = evaluate(expression, found, jnp, jnp.float64)
+    return found
+
+
+def initial_of(
+    network: ReactionNetwork, y0: Array, params: Mapping[str, Array], given: Mapping[str, Array]
+) -> Array:
+    """A network's state at time 0, (S,): species given, and those that parameters set."""
+    known = {TIME: jnp.zeros(()), **params}
+    for i, species in enumerate(network.species):
+        if species.name in given:
+            y0 = y0.at[i].set(given[species.name])
+        elif symbols(species.initial) and symbols(species.initial) <= known.keys():
+            y0 = y0.at[i].set(evaluate(species.initial, known, jnp, jnp.float64))
+    return y0
 
 
 _CONSTANT = ("parameter", "compartment")

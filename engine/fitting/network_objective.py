@@ -14,7 +14,7 @@ from engine.fitting.network_course import NetworkCourse
 from engine.kinetics.drift import environment
 from engine.methods.ode import ODE
 from engine.network.network import ReactionNetwork
-from engine.optimise.likelihoods import Gaussian, Laplace, Likelihood
+from engine.optimise.likelihoods import Gaussian, Likelihood, fisher_weights
 from engine.optimise.objective import Local
 from engine.optimise.space import Space
 
@@ -98,10 +98,9 @@ class CourseObjective:
             jnp.einsum("ot,otp->p", s, j) for s, j in zip(slopes, (by_mean, by_scale), strict=True)
         )
         seen = jnp.asarray(~np.isnan(self._observed)).astype(found.dtype)
-        weight = self._weight(found, scales) * seen
-        noise = (1.0 if isinstance(self.likelihood, Laplace) else 2.0) * seen / scales**2
-        curvature = jnp.einsum("ot,otp,otq->pq", weight, by_mean, by_mean)
-        curvature = curvature + jnp.einsum("ot,otp,otq->pq", noise, by_scale, by_scale)
+        weight, noise = fisher_weights(self.likelihood, found, scales)
+        curvature = jnp.einsum("ot,otp,otq->pq", weight * seen, by_mean, by_mean)
+        curvature = curvature + jnp.einsum("ot,otp,otq->pq", noise * seen, by_scale, by_scale)
         prior = self.space.negative_log_prior
         return Local(
             value + prior(point),
@@ -112,11 +111,6 @@ class CourseObjective:
     @cached_property
     def _observed(self) -> np.ndarray:
         return np.stack([np.asarray(v, np.float64) for v in self.data.values()])
-
-    def _weight(self, found: Array, scales: Array) -> Array:
-        """Fisher information of a prediction; of its logarithm under log-normal noise."""
-        plain = isinstance(self.likelihood, Gaussian | Laplace)
-        return 1.0 / scales**2 if plain else 1.0 / (scales * found) ** 2
 
     def _value(self, found: Array, scales: Array, is_ok: Array) -> Array:
         is_seen = ~np.isnan(self._observed)

@@ -39,3 +39,23 @@ class Laplace:
 
 
 Likelihood = Gaussian | LogNormal | Laplace
+
+
+def fisher_weights(likelihood: Likelihood, predicted: Array, scale: Array) -> tuple[Array, Array]:
+    """Expected information of each datum on its prediction and on its scale, on the linear scale.
+
+    Args:
+        likelihood: the density.
+        predicted: predictions.
+        scale: scales, of a shape that broadcasts with them.
+
+    Returns:
+        Information on predictions and on scales, of the broadcast shape.
+
+    Example:
+        >>> [float(w) for w in fisher_weights(Gaussian(), jnp.asarray(3.0), jnp.asarray(0.5))]
+        [4.0, 8.0]
+    """
+    relative = predicted if isinstance(likelihood, LogNormal) else jnp.ones_like(predicted)
+    noise = 1.0 if isinstance(likelihood, Laplace) else 2.0
+    return 1.0 / (scale * relative) ** 2, noise / (scale * jnp.ones_like(predicted)) ** 2
