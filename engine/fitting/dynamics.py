@@ -9,12 +9,14 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import lineax
+import numpy as np
 import optimistix
 
 from engine.errors import InvalidInput
 from engine.fitting.switches import Switches, differences
 from engine.kinetics.evaluate import evaluate
-from engine.network.expressions import TIME, Expression, Number, symbols
+from engine.kinetics.levelled import Levelled
+from engine.network.expressions import TIME, Expression, Number, call, symbols
 from engine.network.sbml_rates import RateModel, in_order
 
 Array = Any
@@ -212,29 +214,60 @@ class Dynamics:
         and the linear solves of forward sensitivities stop the program where they meet them. A path
         that ends beyond the bounds is reported as failed.
         """
+        return self._field(t, x, self._known(constants, atoms))
+
+    def _known(self, constants: Mapping[str, Array], atoms: Mapping[str, Array]) -> Array:
+        """What does not change within a stretch as one vector, for `_field`."""
+        given = {**constants, **atoms}
+        zero = jnp.zeros((), FLOAT)
+        return jnp.stack([jnp.asarray(given.get(n, zero), FLOAT) for n in self._known_names])
+
+    def _field(self, t: Array, x: Array, known: Array) -> Array:
         is_wild = ~jnp.all(jnp.abs(x) < WILD)
-        slopes = self._slopes(t, jnp.where(is_wild, 1.0, x), constants, atoms)
+        slopes = self._slopes(t, jnp.where(is_wild, 1.0, x), known)
         return jnp.where(is_wild, 0.0, slopes)
 
-    def _slopes(
-        self, t: Array, x: Array, constants: Mapping[str, Array], atoms: Mapping[str, Array]
-    ) -> Array:
-        model, extracted = self.model, self._extracted
-        values = self.environment(t, x, constants, atoms)
-        laws = [finite_slope(_number(law, values)) for law in extracted["laws"]]
-        slopes = []
-        for name in model.states:
-            if name in extracted["rate_rules"]:
-                slopes.append(_number(extracted["rate_rules"][name], values))
-                continue
-            slope = jnp.zeros((), FLOAT)
-            for j, number in model.changes[name]:
-                slope = slope + _number(number, values) * laws[j]
-            volume = model.volumes[name]
-            slopes.append(slope if volume == Number(1.0) else slope / _number(volume, values))
-        found = finite_slope(jnp.stack(slopes))
+    def _slopes(self, t: Array, x: Array, known: Array) -> Array:
+        program, matrix = self._program
+        values = program(jnp.concatenate([known, jnp.reshape(jnp.asarray(t, FLOAT), 1), x]))
+        rates, volumes = jnp.split(values, [matrix.shape[1]])
+        slopes = jnp.dot(matrix, finite_slope(rates), precision="highest") / volumes
+        found = finite_slope(slopes)
         # Where a law has no value every step is refused, and the path fails.
         return jnp.where(jnp.all(jnp.isfinite(found)), found, _HUGE)
+
+    @cached_property
+    def _known_names(self) -> tuple[str, ...]:
+        self._extracted  # noqa: B018  (fills the switches)
+        return (*self.model.constants, *self.switches.atoms.values())
+
+    @cached_property
+    def _program(self) -> tuple[Levelled, np.ndarray]:
+        """Rates (R,) and volumes (S,) of the known, time and states; the matrix (S, R) of rates."""
+        model, extracted = self.model, self._extracted
+        rates = list(extracted["laws"])
+        entries: list[tuple[int, int, float]] = []
+        for i, name in enumerate(model.states):
+            if name in extracted["rate_rules"]:
+                entries.append((i, len(rates), 1.0))
+                rates.append(extracted["rate_rules"][name])
+                continue
+            for j, number in model.changes[name]:
+                if isinstance(number, Number):
+                    entries.append((i, j, number.value))
+                else:
+                    entries.append((i, len(rates), 1.0))
+                    rates.append(call("mul", number, extracted["laws"][j]))
+        matrix = np.zeros((len(model.states), len(rates)))
+        for i, j, number in entries:
+            matrix[i, j] += number
+        is_rated = [name in extracted["rate_rules"] for name in model.states]
+        volumes = [
+            Number(1.0) if rated else model.volumes[name]
+            for name, rated in zip(model.states, is_rated, strict=True)
+        ]
+        names = (*self._known_names, TIME, *model.states)
+        return Levelled([*rates, *volumes], names, extracted["rules"]), matrix
 
     def atoms(self, t: Array, constants: Mapping[str, Array]) -> dict[str, Array]:
         """The truth (0 or 1) of every comparison of time at a time."""
@@ -297,8 +330,8 @@ class Dynamics:
     ) -> tuple[Array, Array]:
         """One stretch: the states at ts within it and at its end, (T + 1, S)."""
 
-        def field(t: Array, x: Array, args: Any) -> Array:
-            return self.derivative(t, x, *args)
+        def field(t: Array, x: Array, known: Array) -> Array:
+            return self._field(t, x, known)
 
         # Times outside the stretch are saved by another one; those inside do not move with it.
         stops, inside = jax.lax.stop_gradient((ts, jnp.clip(ts, a, b)))
@@ -309,7 +342,7 @@ class Dynamics:
             b,
             None,
             x,
-            args=(dict(constants), dict(atoms)),
+            args=self._known(constants, atoms),
             saveat=diffrax.SaveAt(ts=inside, t1=True),
             stepsize_controller=diffrax.ClipStepSizeController(
                 self.solver.controller(), step_ts=stops
