@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import diffrax
 import jax
 import jax.numpy as jnp
-import lineax
 import numpy as np
-import optimistix
 
 from engine.errors import InvalidInput
+from engine.fitting.solver import HUGE, Solver
 from engine.fitting.switches import Switches, differences
 from engine.kinetics.evaluate import evaluate
 from engine.kinetics.levelled import Levelled
@@ -21,96 +20,8 @@ from engine.network.sbml_rates import RateModel, in_order
 
 Array = Any
 FLOAT = jnp.float64
-_HUGE = 1e100
 # No state of a model is as large; beyond it a path has exploded.
 WILD = 1e30
-
-
-class QuietLU(lineax.AbstractLinearSolver):
-    """Elimination whose failures are numbers, not exceptions.
-
-    A trial step may leave the finite numbers; it is rejected and its derivatives with it. Lineax
-    would stop the whole program there, so what is not finite becomes huge: Newton's method
-    diverges, the step is halved.
-    """
-
-    def init(self, operator: Any, options: dict[str, Any]) -> Any:
-        """The factors of the operator's matrix."""
-        return lineax.LU().init(operator, options)
-
-    def compute(self, state: Any, vector: Array, options: dict[str, Any]) -> Any:
-        """The solution, finite whatever the input."""
-        solution, _, stats = lineax.LU().compute(state, vector, options)
-        finite = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, _HUGE), solution)
-        return finite, lineax.RESULTS.successful, stats
-
-    def transpose(self, state: Any, options: dict[str, Any]) -> Any:
-        """The factors of the transposed matrix."""
-        return lineax.LU().transpose(state, options)
-
-    def conj(self, state: Any, options: dict[str, Any]) -> Any:
-        """Real systems are their own conjugates."""
-        return state, options
-
-    def assume_full_rank(self) -> bool:
-        """A step's Jacobian can be inverted, or the step is too long."""
-        return True
-
-
-class QuietChord(optimistix.Chord):
-    """Newton's method with one Jacobian a step, that ends at 0 where it does not converge.
-
-    The step is refused then, but derivatives are still taken where the iteration ended; far out
-    there the matrix of conserved totals is singular to rounding.
-    """
-
-    def postprocess(
-        self,
-        fn: Any,
-        y: Array,
-        aux: Any,
-        args: Any,
-        options: dict[str, Any],
-        state: Any,
-        tags: frozenset[object],
-        result: Any,
-    ) -> tuple[Array, Any, dict[str, Any]]:
-        """The root, or 0."""
-        y, aux, stats = super().postprocess(fn, y, aux, args, options, state, tags, result)
-        is_found = (result == optimistix.RESULTS.successful) & jnp.all(jnp.isfinite(y))
-        return jnp.where(is_found, y, 0.0), aux, stats
-
-
-@dataclass(frozen=True)
-class Solver:
-    """How the equations are integrated: Kvaerno5, implicit and of order 5, in float64.
-
-    Args:
-        rtol: relative tolerance of a step; 1e-8.
-        atol: absolute tolerance of a step, in the units of the states; 1e-10.
-        max_steps: largest number of steps between two jumps, besides four for each save time;
-            beyond it a condition fails and the objective is infinite; 1,000. Explosions cost
-            that many steps in every evaluation.
-    """
-
-    rtol: float = 1e-8
-    atol: float = 1e-10
-    max_steps: int = 1_000
-
-    def __post_init__(self) -> None:
-        for name in ("rtol", "atol", "max_steps"):
-            if not getattr(self, name) > 0:
-                value = getattr(self, name)
-                raise InvalidInput(f"Solver {name} is {value}; give a positive number")
-
-    def stepper(self) -> diffrax.AbstractSolver:
-        """The Runge-Kutta method and what solves its implicit stages."""
-        chord: Any = QuietChord(rtol=self.rtol, atol=self.atol, linear_solver=QuietLU())
-        return diffrax.Kvaerno5(root_finder=chord)
-
-    def controller(self) -> diffrax.PIDController:
-        """The step size controller."""
-        return diffrax.PIDController(rtol=self.rtol, atol=self.atol, pcoeff=0.3, icoeff=0.3)
 
 
 class Given(NamedTuple):
@@ -234,7 +145,7 @@ class Dynamics:
         slopes = jnp.dot(matrix, finite_slope(rates), precision="highest") / volumes
         found = finite_slope(slopes)
         # Where a law has no value every step is refused, and the path fails.
-        return jnp.where(jnp.all(jnp.isfinite(found)), found, _HUGE)
+        return jnp.where(jnp.all(jnp.isfinite(found)), found, HUGE)
 
     @cached_property
     def _known_names(self) -> tuple[str, ...]:
@@ -297,22 +208,31 @@ class Dynamics:
     ) -> tuple[Array, Array]:
         """The states at increasing times ts, (T, S), and whether the solver succeeded."""
         jumps, end = self.jumps(constants, ts[-1]), ts[-1]
+        num_jumps = len(jumps)
         starts = jnp.concatenate([jnp.zeros(1, FLOAT), jumps])
         ends = jnp.concatenate([jumps, end[None]])
         was_true = jnp.asarray([e.is_initially_true for e in self.model.events], bool)
 
         def stretch(carry: tuple[Array, ...], bounds: tuple[Array, Array]) -> tuple[tuple, None]:
             x, was_true, values, is_ok = carry
-            a, b = bounds
+            # Solvers see times that do not move: through its step sizes the derivative by a time
+            # of change would explode. That it moves is a shift along the path to first order.
+            a, b = jax.lax.stop_gradient(bounds)
             atoms = self.atoms(0.5 * (a + b), constants)
-            x, was_true = self._happen(a, x, was_true, constants, atoms)
-            saved, is_done = self._integrated(a, b, x, constants, atoms, ts, adjoint)
+            x, was_true = self._happen(bounds[0], x, was_true, constants, atoms)
+            known = self._known(constants, atoms)
+            if num_jumps:
+                x = x - self._field(a, x, known) * (bounds[0] - a)
+            saved, is_done = self._integrated(a, b, x, known, ts, adjoint)
+            last = saved[-1]
+            if num_jumps:
+                last = last + self._field(b, last, known) * (bounds[1] - b)
             values = jnp.where((ts >= a)[:, None], saved[:-1], values)
-            return (saved[-1], was_true, values, is_ok & is_done), None
+            return (last, was_true, values, is_ok & is_done), None
 
         nothing = jnp.zeros((len(ts), len(x0)), FLOAT)
         carry = (x0, was_true, nothing, jnp.asarray(True))
-        if len(jumps):
+        if num_jumps:
             (_, _, values, is_ok), _ = jax.lax.scan(stretch, carry, (starts, ends))
         else:
             (_, _, values, is_ok), _ = stretch(carry, (starts[0], ends[0]))
@@ -323,8 +243,7 @@ class Dynamics:
         a: Array,
         b: Array,
         x: Array,
-        constants: Mapping[str, Array],
-        atoms: Mapping[str, Array],
+        known: Array,
         ts: Array,
         adjoint: Any,
     ) -> tuple[Array, Array]:
@@ -342,7 +261,7 @@ class Dynamics:
             b,
             None,
             x,
-            args=self._known(constants, atoms),
+            args=known,
             saveat=diffrax.SaveAt(ts=inside, t1=True),
             stepsize_controller=diffrax.ClipStepSizeController(
                 self.solver.controller(), step_ts=stops
