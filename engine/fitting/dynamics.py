@@ -170,8 +170,8 @@ class Dynamics:
                     entries.append((i, len(rates), 1.0))
                     rates.append(call("mul", number, extracted["laws"][j]))
         matrix = np.zeros((len(model.states), len(rates)))
-        for i, j, number in entries:
-            matrix[i, j] += number
+        for i, j, weight in entries:
+            matrix[i, j] += weight
         is_rated = [name in extracted["rate_rules"] for name in model.states]
         volumes = [
             Number(1.0) if rated else model.volumes[name]

@@ -60,9 +60,12 @@ class _Builder:
 
 def _kind(node: Call) -> tuple[Any, ...]:
     """What operations must share to be one operation."""
-    last = node.arguments[-1] if node.arguments else None
-    is_small = node.function == "pow" and isinstance(last, Number) and last.value in _SMALL
-    return node.function, len(node.arguments), last.value if is_small else None
+    exponent = None
+    if node.function == "pow":
+        match node.arguments[1]:
+            case Number(value) if value in _SMALL:
+                exponent = value
+    return node.function, len(node.arguments), exponent
 
 
 class Levelled:
