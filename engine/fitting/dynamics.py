@@ -8,107 +8,20 @@ from typing import Any, NamedTuple
 import diffrax
 import jax
 import jax.numpy as jnp
-import lineax
-import optimistix
+import numpy as np
 
 from engine.errors import InvalidInput
+from engine.fitting.solver import HUGE, Solver
 from engine.fitting.switches import Switches, differences
 from engine.kinetics.evaluate import evaluate
-from engine.network.expressions import TIME, Expression, Number, symbols
+from engine.kinetics.levelled import Levelled
+from engine.network.expressions import TIME, Expression, Number, call, symbols
 from engine.network.sbml_rates import RateModel, in_order
 
 Array = Any
 FLOAT = jnp.float64
-_HUGE = 1e100
 # No state of a model is as large; beyond it a path has exploded.
 WILD = 1e30
-
-
-class QuietLU(lineax.AbstractLinearSolver):
-    """Elimination whose failures are numbers, not exceptions.
-
-    A trial step may leave the finite numbers; it is rejected and its derivatives with it. Lineax
-    would stop the whole program there, so what is not finite becomes huge: Newton's method
-    diverges, the step is halved.
-    """
-
-    def init(self, operator: Any, options: dict[str, Any]) -> Any:
-        """The factors of the operator's matrix."""
-        return lineax.LU().init(operator, options)
-
-    def compute(self, state: Any, vector: Array, options: dict[str, Any]) -> Any:
-        """The solution, finite whatever the input."""
-        solution, _, stats = lineax.LU().compute(state, vector, options)
-        finite = jax.tree.map(lambda a: jnp.where(jnp.isfinite(a), a, _HUGE), solution)
-        return finite, lineax.RESULTS.successful, stats
-
-    def transpose(self, state: Any, options: dict[str, Any]) -> Any:
-        """The factors of the transposed matrix."""
-        return lineax.LU().transpose(state, options)
-
-    def conj(self, state: Any, options: dict[str, Any]) -> Any:
-        """Real systems are their own conjugates."""
-        return state, options
-
-    def assume_full_rank(self) -> bool:
-        """A step's Jacobian can be inverted, or the step is too long."""
-        return True
-
-
-class QuietChord(optimistix.Chord):
-    """Newton's method with one Jacobian a step, that ends at 0 where it does not converge.
-
-    The step is refused then, but derivatives are still taken where the iteration ended; far out
-    there the matrix of conserved totals is singular to rounding.
-    """
-
-    def postprocess(
-        self,
-        fn: Any,
-        y: Array,
-        aux: Any,
-        args: Any,
-        options: dict[str, Any],
-        state: Any,
-        tags: frozenset[object],
-        result: Any,
-    ) -> tuple[Array, Any, dict[str, Any]]:
-        """The root, or 0."""
-        y, aux, stats = super().postprocess(fn, y, aux, args, options, state, tags, result)
-        is_found = (result == optimistix.RESULTS.successful) & jnp.all(jnp.isfinite(y))
-        return jnp.where(is_found, y, 0.0), aux, stats
-
-
-@dataclass(frozen=True)
-class Solver:
-    """How the equations are integrated: Kvaerno5, implicit and of order 5, in float64.
-
-    Args:
-        rtol: relative tolerance of a step; 1e-8.
-        atol: absolute tolerance of a step, in the units of the states; 1e-10.
-        max_steps: largest number of steps between two jumps, besides four for each save time;
-            beyond it a condition fails and the objective is infinite; 1,000. Explosions cost
-            that many steps in every evaluation.
-    """
-
-    rtol: float = 1e-8
-    atol: float = 1e-10
-    max_steps: int = 1_000
-
-    def __post_init__(self) -> None:
-        for name in ("rtol", "atol", "max_steps"):
-            if not getattr(self, name) > 0:
-                value = getattr(self, name)
-                raise InvalidInput(f"Solver {name} is {value}; give a positive number")
-
-    def stepper(self) -> diffrax.AbstractSolver:
-        """The Runge-Kutta method and what solves its implicit stages."""
-        chord: Any = QuietChord(rtol=self.rtol, atol=self.atol, linear_solver=QuietLU())
-        return diffrax.Kvaerno5(root_finder=chord)
-
-    def controller(self) -> diffrax.PIDController:
-        """The step size controller."""
-        return diffrax.PIDController(rtol=self.rtol, atol=self.atol, pcoeff=0.3, icoeff=0.3)
 
 
 class Given(NamedTuple):
@@ -212,29 +125,60 @@ class Dynamics:
         and the linear solves of forward sensitivities stop the program where they meet them. A path
         that ends beyond the bounds is reported as failed.
         """
+        return self._field(t, x, self._known(constants, atoms))
+
+    def _known(self, constants: Mapping[str, Array], atoms: Mapping[str, Array]) -> Array:
+        """What does not change within a stretch as one vector, for `_field`."""
+        given = {**constants, **atoms}
+        zero = jnp.zeros((), FLOAT)
+        return jnp.stack([jnp.asarray(given.get(n, zero), FLOAT) for n in self._known_names])
+
+    def _field(self, t: Array, x: Array, known: Array) -> Array:
         is_wild = ~jnp.all(jnp.abs(x) < WILD)
-        slopes = self._slopes(t, jnp.where(is_wild, 1.0, x), constants, atoms)
+        slopes = self._slopes(t, jnp.where(is_wild, 1.0, x), known)
         return jnp.where(is_wild, 0.0, slopes)
 
-    def _slopes(
-        self, t: Array, x: Array, constants: Mapping[str, Array], atoms: Mapping[str, Array]
-    ) -> Array:
-        model, extracted = self.model, self._extracted
-        values = self.environment(t, x, constants, atoms)
-        laws = [finite_slope(_number(law, values)) for law in extracted["laws"]]
-        slopes = []
-        for name in model.states:
-            if name in extracted["rate_rules"]:
-                slopes.append(_number(extracted["rate_rules"][name], values))
-                continue
-            slope = jnp.zeros((), FLOAT)
-            for j, number in model.changes[name]:
-                slope = slope + _number(number, values) * laws[j]
-            volume = model.volumes[name]
-            slopes.append(slope if volume == Number(1.0) else slope / _number(volume, values))
-        found = finite_slope(jnp.stack(slopes))
+    def _slopes(self, t: Array, x: Array, known: Array) -> Array:
+        program, matrix = self._program
+        values = program(jnp.concatenate([known, jnp.reshape(jnp.asarray(t, FLOAT), 1), x]))
+        rates, volumes = jnp.split(values, [matrix.shape[1]])
+        slopes = jnp.dot(matrix, finite_slope(rates), precision="highest") / volumes
+        found = finite_slope(slopes)
         # Where a law has no value every step is refused, and the path fails.
-        return jnp.where(jnp.all(jnp.isfinite(found)), found, _HUGE)
+        return jnp.where(jnp.all(jnp.isfinite(found)), found, HUGE)
+
+    @cached_property
+    def _known_names(self) -> tuple[str, ...]:
+        self._extracted  # noqa: B018  (fills the switches)
+        return (*self.model.constants, *self.switches.atoms.values())
+
+    @cached_property
+    def _program(self) -> tuple[Levelled, np.ndarray]:
+        """Rates (R,) and volumes (S,) of the known, time and states; the matrix (S, R) of rates."""
+        model, extracted = self.model, self._extracted
+        rates = list(extracted["laws"])
+        entries: list[tuple[int, int, float]] = []
+        for i, name in enumerate(model.states):
+            if name in extracted["rate_rules"]:
+                entries.append((i, len(rates), 1.0))
+                rates.append(extracted["rate_rules"][name])
+                continue
+            for j, number in model.changes[name]:
+                if isinstance(number, Number):
+                    entries.append((i, j, number.value))
+                else:
+                    entries.append((i, len(rates), 1.0))
+                    rates.append(call("mul", number, extracted["laws"][j]))
+        matrix = np.zeros((len(model.states), len(rates)))
+        for i, j, weight in entries:
+            matrix[i, j] += weight
+        is_rated = [name in extracted["rate_rules"] for name in model.states]
+        volumes = [
+            Number(1.0) if rated else model.volumes[name]
+            for name, rated in zip(model.states, is_rated, strict=True)
+        ]
+        names = (*self._known_names, TIME, *model.states)
+        return Levelled([*rates, *volumes], names, extracted["rules"]), matrix
 
     def atoms(self, t: Array, constants: Mapping[str, Array]) -> dict[str, Array]:
         """The truth (0 or 1) of every comparison of time at a time."""
@@ -264,22 +208,31 @@ class Dynamics:
     ) -> tuple[Array, Array]:
         """The states at increasing times ts, (T, S), and whether the solver succeeded."""
         jumps, end = self.jumps(constants, ts[-1]), ts[-1]
+        num_jumps = len(jumps)
         starts = jnp.concatenate([jnp.zeros(1, FLOAT), jumps])
         ends = jnp.concatenate([jumps, end[None]])
         was_true = jnp.asarray([e.is_initially_true for e in self.model.events], bool)
 
         def stretch(carry: tuple[Array, ...], bounds: tuple[Array, Array]) -> tuple[tuple, None]:
             x, was_true, values, is_ok = carry
-            a, b = bounds
+            # Solvers see times that do not move: through its step sizes the derivative by a time
+            # of change would explode. That it moves is a shift along the path to first order.
+            a, b = jax.lax.stop_gradient(bounds)
             atoms = self.atoms(0.5 * (a + b), constants)
-            x, was_true = self._happen(a, x, was_true, constants, atoms)
-            saved, is_done = self._integrated(a, b, x, constants, atoms, ts, adjoint)
+            x, was_true = self._happen(bounds[0], x, was_true, constants, atoms)
+            known = self._known(constants, atoms)
+            if num_jumps:
+                x = x - self._field(a, x, known) * (bounds[0] - a)
+            saved, is_done = self._integrated(a, b, x, known, ts, adjoint)
+            last = saved[-1]
+            if num_jumps:
+                last = last + self._field(b, last, known) * (bounds[1] - b)
             values = jnp.where((ts >= a)[:, None], saved[:-1], values)
-            return (saved[-1], was_true, values, is_ok & is_done), None
+            return (last, was_true, values, is_ok & is_done), None
 
         nothing = jnp.zeros((len(ts), len(x0)), FLOAT)
         carry = (x0, was_true, nothing, jnp.asarray(True))
-        if len(jumps):
+        if num_jumps:
             (_, _, values, is_ok), _ = jax.lax.scan(stretch, carry, (starts, ends))
         else:
             (_, _, values, is_ok), _ = stretch(carry, (starts[0], ends[0]))
@@ -290,15 +243,14 @@ class Dynamics:
         a: Array,
         b: Array,
         x: Array,
-        constants: Mapping[str, Array],
-        atoms: Mapping[str, Array],
+        known: Array,
         ts: Array,
         adjoint: Any,
     ) -> tuple[Array, Array]:
         """One stretch: the states at ts within it and at its end, (T + 1, S)."""
 
-        def field(t: Array, x: Array, args: Any) -> Array:
-            return self.derivative(t, x, *args)
+        def field(t: Array, x: Array, known: Array) -> Array:
+            return self._field(t, x, known)
 
         # Times outside the stretch are saved by another one; those inside do not move with it.
         stops, inside = jax.lax.stop_gradient((ts, jnp.clip(ts, a, b)))
@@ -309,7 +261,7 @@ class Dynamics:
             b,
             None,
             x,
-            args=(dict(constants), dict(atoms)),
+            args=known,
             saveat=diffrax.SaveAt(ts=inside, t1=True),
             stepsize_controller=diffrax.ClipStepSizeController(
                 self.solver.controller(), step_ts=stops

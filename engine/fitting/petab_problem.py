@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from engine.errors import InvalidInput
-from engine.fitting.dynamics import Solver
 from engine.fitting.rows import Predicted, Rows
 from engine.fitting.simulation import Simulation
+from engine.fitting.solver import Solver
 from engine.fitting.tables import ParameterTable, Tables
 from engine.fitting.tables import Prior as TablePrior
 from engine.network.network import hint
@@ -191,7 +191,7 @@ class PetabProblem:
             observed: other data than the problem's, transformed scales, (N,).
         """
         self._traces.append("linearised")
-        rows, moving = self.rows, self.simulation.moving
+        rows, local = self.rows, self.simulation.local[self.tables.row_lane]
         paths, slopes, is_ok = self.simulation.sensitivities(theta)
         states, state_slopes = rows.picked(paths), rows.picked(slopes)
         predicted = rows.predict(theta, states)
@@ -206,11 +206,13 @@ class PetabProblem:
 
         direct = jax.jacfwd(of_estimated)(theta[estimated])
         by_state = jax.vmap(along)(jnp.eye(states.shape[1], dtype=states.dtype))
-        place = np.searchsorted(estimated, moving)
+        # Padding has no slope; it is added to the first column.
+        place = np.searchsorted(estimated, np.where(local >= 0, local, estimated[:1]))
+        row = np.arange(len(local))[:, None]
         jacobians = []
         for own, through in zip(direct, by_state, strict=True):
             chained = jnp.einsum("sn,nsd->nd", through, state_slopes, precision="highest")
-            jacobians.append(own.at[:, place].add(chained))
+            jacobians.append(own.at[row, place].add(chained))
         value, by_row = jax.value_and_grad(rows.negative_log_likelihood)(predicted, observed)
         gradient = sum(g @ j for g, j in zip(by_row, jacobians, strict=True))
         curvature = self._information(predicted.scale, *jacobians)

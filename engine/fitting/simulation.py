@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import jax
@@ -10,12 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from engine.errors import InvalidInput
-from engine.fitting.dynamics import Dynamics, Given, Solver
+from engine.fitting.dynamics import Dynamics, Given
+from engine.fitting.solver import Solver
 from engine.fitting.steady import steady_state
 from engine.fitting.tables import Conditions, Tables
 from engine.network.expressions import symbols
 
 Array = Any
+
+
+class _Fixed(NamedTuple):
+    """What a lane has whatever the parameters."""
+
+    is_given: Array  # (K,) bool
+    keeps: Array  # whether a state stays as pre-equilibration left it, (S,) bool
+    times: Array  # (T,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,17 +51,6 @@ class Simulation:
         """The equations."""
         return Dynamics(self.tables.model, self.tables.open, self.solver)
 
-    @cached_property
-    def moving(self) -> np.ndarray:
-        """Positions of the estimated parameters that the paths depend on, (D,)."""
-        tables = self.tables
-        used = [
-            part.index[part.is_given] for part in (tables.before, tables.lanes) if part.index.size
-        ]
-        positions = np.unique(np.concatenate([*used, np.zeros(0, int)]))
-        estimated = np.flatnonzero(tables.parameters.is_estimated)
-        return np.intersect1d(positions, estimated)
-
     def pool(self, theta: Array) -> Array:
         """Parameters and the numbers behind them."""
         return jnp.concatenate([theta, jnp.asarray(self.tables.numbers, theta.dtype)])
@@ -67,42 +65,107 @@ class Simulation:
 
         The last row is the steady state where a measurement asks for it, else the last state.
         """
-        tables = self.tables
         pool = self.pool(theta)
         rested, is_rested = self._rested(pool, adjoint)
 
-        def lane(given: Given, is_reset: Array, before: Array, ts: Array) -> tuple[Array, Array]:
-            x0, constants = self.dynamics.start(given)
-            is_ok = jnp.asarray(True)
-            if rested is not None:
-                known = jnp.maximum(before, 0)
-                keeps = (before >= 0) & ~is_reset
-                x0 = jnp.where(keeps, rested[known], x0)
-                is_ok = is_rested[known] | (before < 0)
-            values, is_done = self.dynamics.path(x0, constants, ts, adjoint)
-            last, is_still = values[-1], jnp.asarray(True)
-            if self._has_end:
-                last, is_still = steady_state(
-                    self.dynamics, x0, constants, is_implicit=self.is_implicit, adjoint=adjoint
-                )
-            return jnp.concatenate([values, last[None]]), is_ok & is_done & is_still
+        def lane(values: Array, rest: Array, is_ok: Array, fixed: _Fixed) -> tuple[Array, Array]:
+            states, is_found = self._lane(values, rest, fixed, adjoint)
+            return states, is_ok & is_found
 
-        return jax.vmap(lane)(
-            self._given(pool, tables.lanes),
-            jnp.asarray(self._resets),
-            jnp.asarray(tables.before_of),
-            jnp.asarray(tables.times),
-        )
+        given = pool[self.tables.lanes.index]
+        return jax.vmap(lane)(given, *self._begun(rested, is_rested), self._fixed)
+
+    def _begun(self, rested: Array, is_rested: Array) -> tuple[Array, Array]:
+        """The state (L, S) that each lane's pre-equilibration hands over, and whether it has it."""
+        before = self.tables.before_of
+        known = np.maximum(before, 0)
+        return rested[known], is_rested[known] | (before < 0)
+
+    def _lane(self, values: Array, rest: Array, fixed: _Fixed, adjoint: Any) -> tuple[Array, Array]:
+        """States (T + 1, S) of one lane, given what the condition sets (K,) and a state at rest."""
+        x0, constants = self.dynamics.start(Given(values, fixed.is_given))
+        x0 = jnp.where(fixed.keeps, rest, x0)
+        found, is_done = self.dynamics.path(x0, constants, fixed.times, adjoint)
+        last, is_still = found[-1], jnp.asarray(True)
+        if self._has_end:
+            last, is_still = steady_state(
+                self.dynamics, x0, constants, is_implicit=self.is_implicit, adjoint=adjoint
+            )
+        return jnp.concatenate([found, last[None]]), is_done & is_still
+
+    @property
+    def _fixed(self) -> _Fixed:
+        tables = self.tables
+        keeps = (tables.before_of >= 0)[:, None] & ~self._resets
+        return _Fixed(*map(jnp.asarray, (tables.lanes.is_given, keeps, tables.times)))
 
     def sensitivities(self, theta: Array) -> tuple[Array, Array, Array]:
-        """Paths (L, T + 1, S), their derivatives (L, T + 1, S, D) by `moving`, and success."""
+        """Paths (L, T + 1, S), their derivatives (L, T + 1, S, W) by `local`, and success.
 
-        def of_moving(values: Array) -> tuple[Array, tuple[Array, Array]]:
-            found, is_ok = self.paths(theta.at[self.moving].set(values), diffrax.ForwardMode())
-            return found, (found, is_ok)
+        A lane is differentiated by the parameters that it or its pre-equilibration depends on,
+        not by those of other lanes.
+        """
+        tables, pool, adjoint = self.tables, self.pool(theta), diffrax.ForwardMode()
+        local_before = _positions(tables.before, tables.parameters.is_estimated)
+        rested, is_rested, rest_slopes = self._rest_slopes(pool, local_before)
+        rest, is_begun = self._begun(rested, is_rested)
+        # Which parameter of its pre-equilibration is which of the lane's, (L, W, W').
+        known = np.maximum(tables.before_of, 0)
+        local = self.local
+        is_same = (local[:, :, None] == local_before[known][:, None, :]) & (local[:, :, None] >= 0)
+        is_same &= (tables.before_of >= 0)[:, None, None]
+        handed = jnp.einsum("lwv,lvs->lws", is_same.astype(float), rest_slopes[known])
+        moved = jnp.asarray(_directions(tables.lanes, local))
 
-        slopes, (values, is_ok) = jax.jacfwd(of_moving, has_aux=True)(theta[self.moving])
-        return values, slopes, is_ok
+        def lane(
+            values: Array, rest: Array, fixed: _Fixed, moved: Array, handed: Array
+        ) -> tuple[Array, Array, Array]:
+            def states(values: Array, rest: Array) -> tuple[Array, Array]:
+                return self._lane(values, rest, fixed, adjoint)
+
+            def along(*tangents: Array) -> Any:
+                return jax.jvp(states, (values, rest), tangents, has_aux=True)
+
+            return jax.vmap(along, out_axes=(None, -1, None))(moved, handed)
+
+        given = pool[tables.lanes.index]
+        found, slopes, is_ok = jax.vmap(lane)(given, rest, self._fixed, moved, handed)
+        return found, slopes, is_ok & is_begun
+
+    def _rest_slopes(self, pool: Array, local: np.ndarray) -> tuple[Array, Array, Array]:
+        """Steady states (B, S), whether they were found, and derivatives by local (B, W', S)."""
+        before = self.tables.before
+        if not len(before.index):
+            rested, is_rested = self._rested(pool, diffrax.ForwardMode())
+            return rested, is_rested, jnp.zeros((1, local.shape[1], rested.shape[1]))
+
+        def one(values: Array, is_given: Array, moved: Array) -> tuple[Array, Array, Array]:
+            def rest(values: Array) -> tuple[Array, Array]:
+                return self._rest(Given(values, is_given), diffrax.ForwardMode())
+
+            def along(tangent: Array) -> Any:
+                return jax.jvp(rest, (values,), (tangent,), has_aux=True)
+
+            return jax.vmap(along, out_axes=(None, 0, None))(moved)
+
+        moved = jnp.asarray(_directions(before, local))
+        found, slopes, is_ok = jax.vmap(one)(
+            pool[before.index], jnp.asarray(before.is_given), moved
+        )
+        return found, is_ok, slopes
+
+    @cached_property
+    def local(self) -> np.ndarray:
+        """The estimated parameters that each lane depends on, padded with -1, (L, W)."""
+        tables = self.tables
+        is_estimated = tables.parameters.is_estimated
+        own = _positions(tables.lanes, is_estimated)
+        before = _positions(tables.before, is_estimated)
+        rows = [
+            np.union1d(row, before[b]) if b >= 0 else row
+            for row, b in zip(own, tables.before_of, strict=True)
+        ]
+        return _padded([row[row >= 0] for row in rows])
 
     @cached_property
     def _resets(self) -> np.ndarray:
@@ -120,7 +183,7 @@ class Simulation:
         if self._has_end:
             given = self._given(self.pool(theta), self.tables.lanes)
             found.append(jax.vmap(lambda one: self._rest(one, diffrax.ForwardMode()))(given)[1])
-        return jnp.concatenate([one for one in found if one is not None])
+        return jnp.concatenate(found)
 
     @property
     def _has_end(self) -> bool:
@@ -133,15 +196,39 @@ class Simulation:
             self.dynamics, x0, constants, is_implicit=self.is_implicit, adjoint=adjoint
         )
 
-    def _rested(self, pool: Array, adjoint: Any) -> tuple[Any, Any]:
-        """Steady states of the pre-equilibrations."""
+    def _rested(self, pool: Array, adjoint: Any) -> tuple[Array, Array]:
+        """Steady states of the pre-equilibrations, (B, S), one that nobody uses without any."""
         if not len(self.tables.before.index):
-            return None, None
+            return jnp.zeros((1, len(self.tables.model.states))), jnp.ones(1, bool)
         given = self._given(pool, self.tables.before)
         return jax.vmap(lambda one: self._rest(one, adjoint))(given)
 
     def _given(self, pool: Array, conditions: Conditions) -> Given:
         return Given(pool[conditions.index], jnp.asarray(conditions.is_given))
+
+
+def _positions(conditions: Conditions, is_estimated: np.ndarray) -> np.ndarray:
+    """The estimated parameters that each condition's values are, padded with -1, (lanes, W)."""
+    rows = []
+    for index, is_given in zip(conditions.index, conditions.is_given, strict=True):
+        mentioned = np.unique(index[is_given])
+        mentioned = mentioned[mentioned < len(is_estimated)]
+        rows.append(mentioned[is_estimated[mentioned]])
+    return _padded(rows)
+
+
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    """Rows of positions filled up with -1; one row at least, one column at least."""
+    found = np.full((max(len(rows), 1), max([1, *map(len, rows)])), -1)
+    for i, row in enumerate(rows):
+        found[i, : len(row)] = row
+    return found
+
+
+def _directions(conditions: Conditions, local: np.ndarray) -> np.ndarray:
+    """How the values (K,) of each condition move with its parameters, (lanes, W, K)."""
+    is_same = conditions.index[:, None, :] == local[:, :, None]
+    return (is_same & conditions.is_given[:, None, :]).astype(float)
 
 
 def _check_values(tables: Tables) -> None:
