@@ -15,12 +15,13 @@ from engine.dosing.dose import Dose
 from engine.dosing.regimen import Regimen
 from engine.errors import InvalidInput
 from engine.gradient.coupled_difference import CoupledDifference
+from engine.gradient.dose_targets import DoseAmount, DoseTime
 from engine.gradient.martingale_critic import MartingaleCritic
 from engine.gradient.outcome import Outcome
 from engine.gradient.pathwise import Pathwise
 from engine.gradient.problem import Estimator
 from engine.gradient.score_function import ScoreFunction
-from engine.gradient.targets import DoseAmount, DoseTime, PharmacokineticParameter, Target
+from engine.gradient.targets import PharmacokineticParameter, Target
 from engine.kernel.tallies import (
     FinalValue,
     FirstPassage,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.errors import InvalidInput
-from engine.gradient.targets import DoseTime, Parameter, Target
+from engine.gradient.dose_targets import DoseTime
+from engine.gradient.targets import Parameter, Target
 from engine.network.quantities import check_number
 
 # A start on a bound could not move: the transform is flat there.
@@ -31,7 +32,7 @@ class Variable:
         InvalidInput: bounds in the wrong order, a start outside of them.
 
     Example:
-        >>> from engine.gradient.targets import DoseAmount
+        >>> from engine.gradient import DoseAmount
         >>> dose = Variable(DoseAmount(0), 1.0, 100.0, name="dose", unit="nmol")
         >>> dose.start, dose.value(0.0)
         (10.0, 10.0)
