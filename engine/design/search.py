@@ -97,10 +97,11 @@ class Search:
             if found.is_safe:
                 safe.append((found.benefit.value, positions))
                 enough = self.target * (1.0 - self.unit * (1.0 - USED))
-                if found.risk.value >= enough or self.multiplier == 0.0:
+                # A bound that does not bind leaves no price, after a round that began with one.
+                if found.risk.value >= enough or (number > 0 and self.multiplier == 0.0):
                     break
             elif found.risk.low <= self.problem.bound:
-                self.target *= TIGHTENING
+                self.target *= 1.0 - self.unit * (1.0 - TIGHTENING)
             notes.append(
                 f"fresh patients had a risk of {found.risk.value:.3g} ({found.risk.low:.3g} to "
                 f"{found.risk.high:.3g}); the search went on, aiming at {self.target:.3g}"

@@ -185,7 +185,7 @@ class SubgroupsTable(Table):
 
 
 class OptimiserTable(Table):
-    """Options of the optimiser; see `AugmentedLagrangian`."""
+    """Options of the optimiser; see `AugmentedLagrangian`. `step` is of a coupled difference."""
 
     num_rounds: Count = 6
     num_steps: Count = 15
@@ -197,8 +197,20 @@ class OptimiserTable(Table):
     estimator: Literal[
         "score_function", "martingale_critic", "coupled_difference", "pathwise", "automatic"
     ] = "score_function"
+    step: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "OptimiserTable":
+        if self.step is not None and self.estimator != "coupled_difference":
+            raise ValueError(
+                f"step = {self.step:g} is of estimator = 'coupled_difference'; leave it out"
+            )
+        return self
 
     def options(self) -> AugmentedLagrangian:
         """The optimiser."""
-        numbers = self.model_dump(exclude={"estimator"})
-        return AugmentedLagrangian(**numbers, estimator=_ESTIMATORS[self.estimator]())
+        numbers = self.model_dump(exclude={"estimator", "step"})
+        estimator = _ESTIMATORS[self.estimator]()
+        if self.step is not None:
+            estimator = CoupledDifference(self.step)
+        return AugmentedLagrangian(**numbers, estimator=estimator)
