@@ -174,12 +174,16 @@ def design(
     out: Annotated[Path, typer.Option(help="folder of its results")],
 ) -> None:
     """Design a therapy: the largest benefit under a bound on the risk."""
-    from engine.design.run import run_design
+    from engine.design.run import num_finished, run_design
     from engine.design.spec import read_design
     from engine.report.design import design_figure, design_tables
     from engine.report.tables import to_rich
 
     chosen, problem = read_design(spec)
+    if (out / "design.json").exists():
+        print(f"{out} holds a finished design; what it found follows")
+    elif done := num_finished(out):
+        print(f"{out} holds a design that was stopped; {done} stages are done, going on")
     with showing_progress("steps") as report:
         result = run_design(chosen, problem, out, lambda done, total: report(done, total, 0))
     design_figure(result, out / "design.png")

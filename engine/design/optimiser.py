@@ -1,95 +1,19 @@
-r"""Constrained stochastic optimisation: an augmented Lagrangian with Adam.
+"""From a problem to a design: search, verification on fresh patients, sensitivities, frontier."""
 
-.. math:: \min_z\; -B(z) / B_0 + \kappa \frac{\rho}{2} \max(0, g(z) + \lambda / \rho)^2,
-          \qquad g = (R - \alpha) / \alpha
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 
-B the benefit, R the risk, alpha its bound, z the variables' positions, B_0 the benefit's size, and
-kappa = |grad B / B_0| / |grad g| the exchange rate of the two at every step, so that the multiplier
-lambda is 1 at an optimum on the bound, whatever the units are; it begins there and moves by eta g
-with every step. Within a round the patients are the same and their reaction noise is new at every
-step; the next round has others and more. Adam's steps shrink by a cosine. Gradients
-are unbiased estimates through the exact simulation. (Nocedal and Wright 2006, chapter 17,
-doi:10.1007/978-0-387-40065-5; Adam: Kingma and Ba 2015, arXiv:1412.6980, by optax.)
-"""
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
+from engine.design.journal import Counter, Memory, Progress, forgetful
+from engine.design.options import AugmentedLagrangian
 from engine.design.problem import Criterion, TherapyProblem, patients_key
-from engine.design.result import Design, Point, Sensitivity, Step
+from engine.design.result import Design, Point, Sensitivity
+from engine.design.search import Search, positions_of
 from engine.design.verification import Verification, verify
 from engine.errors import InvalidInput
-from engine.gradient.problem import Estimator, SameOutcome
-from engine.gradient.score_function import ScoreFunction
-
-# The risk that the penalty sees is an average over about this many steps: its product with the
-# risk's gradient from the same patients is biased where the risk is noisy.
-MEMORY = 2.0
-# eta, and the largest multiplier: it must find back where a start was far from the bound.
-DUAL_RATE, LARGEST_MULTIPLIER = 0.1, 4.0
-# What is left of the learning rate at the end, and in rounds that are added.
-SMALLEST_RATE = 0.05
-# Rounds that are added while fresh patients do not keep the bound, or meet less than this share of
-# the risk that is allowed; and what the aim is multiplied by where they nearly keep it.
-MAX_MORE_ROUNDS = 6
-USED = 0.75
-TIGHTENING = 0.95
-# The optimiser aims at a risk whose interval on fresh patients should keep the bound: below it by
-# this many half widths.
-MARGIN = 1.3
-# A benefit's size is taken as no less than this share of what its standard error is.
-SMALLEST_SIZE = 2.0
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class AugmentedLagrangian:
-    """Options of the optimiser.
-
-    Args:
-        num_rounds: rounds, each with patients of its own; default 6.
-        num_steps: steps of Adam in a round; default 15.
-        num_patients: patients of the first round; default 1000.
-        growth: factor on them from round to round; default 1.4.
-        learning_rate: step of Adam on the positions z at the beginning; default 0.3.
-        penalty: rho; default 1.
-        num_verified: fresh patients on which the design is verified; default 20,000.
-        estimator: of the gradients; default `ScoreFunction()`.
-
-    Raises:
-        InvalidInput: a number that is not positive.
-
-    Example:
-        >>> AugmentedLagrangian(num_rounds=3).num_steps
-        15
-    """
-
-    num_rounds: int = 6
-    num_steps: int = 15
-    num_patients: int = 1000
-    growth: float = 1.4
-    learning_rate: float = 0.3
-    penalty: float = 1.0
-    num_verified: int = 20_000
-    estimator: Estimator = field(default_factory=ScoreFunction)
-
-    def __post_init__(self) -> None:
-        for name in ("num_rounds", "num_steps", "num_patients", "num_verified"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise InvalidInput(f"{name}={value!r}: give a whole number of at least 1")
-        for name in ("learning_rate", "penalty"):
-            if not getattr(self, name) > 0:
-                raise InvalidInput(f"{name}={getattr(self, name)!r}: give a positive number")
-        if not self.growth >= 1:
-            raise InvalidInput(f"growth={self.growth!r}: give a factor of at least 1")
+from engine.gradient.automatic import Automatic, Chosen
+from engine.gradient.problem import Estimator
 
 
 def optimise(
@@ -99,6 +23,7 @@ def optimise(
     seed: int = 0,
     frontier: Sequence[float] = (),
     progress: Progress | None = None,
+    memory: Memory = forgetful,
 ) -> Design:
     """Find a therapy and say what it achieves on fresh patients.
 
@@ -111,6 +36,7 @@ def optimise(
         seed: of everything random.
         frontier: further bounds, for the efficacy-toxicity frontier.
         progress: called with (steps done, steps in all).
+        memory: keeps finished stages, a `Journal`; default none.
 
     Returns:
         The design.
@@ -120,234 +46,147 @@ def optimise(
     """
     chosen = options or AugmentedLagrangian()
     rounds = chosen.num_rounds * (1 + len(frontier))
-    counter = _Counter(progress, rounds * chosen.num_steps)
-    start = np.array([variable.start for variable in problem.variables], float)
-    before = verify(problem, start, chosen.num_verified, seed, "start")
-    search = _Search(problem, chosen, seed, counter)
-    positions, notes = search.until_safe(np.array(_positions(problem, start)))
-    values = problem.values_at(positions)
-    verification = verify(problem, values, chosen.num_verified, seed, "verification")
-    if verification.risk.low > problem.bound:
-        raise InvalidInput(
-            f"no design was found with a risk of at most {problem.bound:g}: the last has "
-            f"{verification.risk.value:.3g}; raise the bound, or widen the variables' ranges"
-        )
-    if not verification.is_safe:
-        notes.append(
-            f"the risk's interval on fresh patients, up to {verification.risk.high:.3g}, reaches "
-            f"above the bound {problem.bound:g}; verify with more patients"
-        )
-    return Design(
-        problem.names,
-        tuple(variable.unit for variable in problem.variables),
-        tuple(map(float, values)),
-        verification,
-        before,
-        tuple(search.path),
-        _sensitivities(problem, chosen, values, seed),
-        _frontier(problem, chosen, positions, seed, frontier, counter),
-        tuple(notes),
-    )
+    counter = Counter(progress, rounds * chosen.num_steps)
+    task = Task(problem, chosen, seed, "design", counter, memory)
+    return task.with_frontier(task.design(), frontier)
 
 
-class _Counter:
-    """Steps done, for progress."""
+class Task:
+    """One problem to be solved, with everything that its stages share.
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def step(self) -> None:
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, max(self._total, self._done))
-
-
-class _Search:
-    """One search for a design; it keeps its path."""
+    Args:
+        problem, options, seed: as in `optimise`.
+        name: of its stages.
+        counter: of steps.
+        memory: of finished stages.
+    """
 
     def __init__(
-        self, problem: TherapyProblem, options: AugmentedLagrangian, seed: int, counter: _Counter
+        self,
+        problem: TherapyProblem,
+        options: AugmentedLagrangian,
+        seed: int,
+        name: str,
+        counter: Counter,
+        memory: Memory,
     ) -> None:
-        self.problem, self.options, self.seed, self.counter = problem, options, seed, counter
-        self.path: list[Step] = []
-        self.multiplier, self.target, self.size = 1.0, _aim(problem, options), 0.0
-        self.gap: float | None = None
+        self.problem, self.options, self.seed = problem, options, seed
+        self.name, self.counter, self.memory = name, counter, memory
 
-    def until_safe(self, positions: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """The rounds, then more while fresh patients do not keep the bound, or need less care.
+    def named(self, name: str, problem: TherapyProblem) -> "Task":
+        """Another problem with the same seed, options, counter and memory."""
+        return Task(problem, self.options, self.seed, name, self.counter, self.memory)
 
-        Of the designs that fresh patients found safe the one with the largest benefit among them.
+    def design(self) -> Design:
+        """Search, verify and differentiate.
+
+        Raises:
+            InvalidInput: no design was found that keeps the bound.
         """
-        notes: list[str] = []
-        for number in range(self.options.num_rounds):
-            positions = self.round(positions, number)
-        safe: list[tuple[float, np.ndarray]] = []
-        for number in range(MAX_MORE_ROUNDS):
-            found = self._checked(positions, number)
-            if found.is_safe:
-                safe.append((found.benefit.value, positions))
-                if found.risk.value >= USED * self.target or self.multiplier == 0.0:
-                    break
-            elif found.risk.low <= self.problem.bound:
-                self.target *= TIGHTENING
-            notes.append(
-                f"fresh patients had a risk of {found.risk.value:.3g} ({found.risk.low:.3g} to "
-                f"{found.risk.high:.3g}); the search went on, aiming at {self.target:.3g}"
-            )
-            self.gap, self.multiplier = self._relative(found.risk.value), 1.0
-            positions = self.round(positions, self.options.num_rounds + number)
-        best = max(safe, key=lambda one: one[0], default=(0.0, positions))
-        return best[1], notes
-
-    def _checked(self, positions: np.ndarray, number: int) -> Verification:
-        values = self.problem.values_at(positions)
-        return verify(self.problem, values, self.options.num_verified, self.seed, f"check {number}")
-
-    def round(self, positions: np.ndarray, number: int) -> np.ndarray:
-        """Steps with the same patients and multiplier; returns the mean of the later ones."""
-        options = self.options
-        adam = optax.adam(self._schedule(number), b1=0.8, b2=0.95)
-        z = jnp.asarray(positions, jnp.float32)
-        state = adam.init(z)
-        num_patients = int(options.num_patients * options.growth**number)
-        visited = [np.asarray(z, float)]
-        for step in range(options.num_steps):
-            gradient = self._gradient(np.asarray(z, float), number, step, num_patients)
-            if gradient is None:
-                # Every patient is harmed there: half of the way back, with Adam's memory cleared.
-                z = jnp.asarray((visited[-1] + self._sound(positions)) / 2, jnp.float32)
-                state = adam.init(z)
-                visited.append(np.asarray(z, float))
-                continue
-            # optax mixes types where the user's strictest promotion rules would refuse to.
-            with jax.numpy_dtype_promotion("standard"):
-                updates, state = adam.update(jnp.asarray(gradient, jnp.float32), state)
-                z = jnp.asarray(optax.apply_updates(z, updates))
-            visited.append(np.asarray(z, float))
-            self.counter.step()
-        mean: np.ndarray = np.mean(visited[len(visited) // 2 :], axis=0)
-        return mean
-
-    def _schedule(self, number: int) -> optax.Schedule:
-        """Adam's rate in a round: a cosine over all planned steps."""
-        options = self.options
-        total = options.num_rounds * options.num_steps
-        first = number * options.num_steps
-
-        def rate(step: Any) -> Any:
-            share = jnp.minimum((first + step) / total, 1.0)
-            wave = 0.5 * (1.0 + jnp.cos(jnp.pi * share))
-            return options.learning_rate * (SMALLEST_RATE + (1.0 - SMALLEST_RATE) * wave)
-
-        return rate
-
-    def _sound(self, positions: np.ndarray) -> np.ndarray:
-        """The positions of the last step at which not every patient was harmed."""
-        if not self.path:
-            return positions
-        return np.array(_positions(self.problem, np.array(self.path[-1].values)))
-
-    def _gradient(
-        self, positions: np.ndarray, number: int, step: int, num_patients: int
-    ) -> np.ndarray | None:
-        """dL/dz, from fresh reaction noise of the round's patients; None where all are harmed."""
-        problem, options = self.problem, self.options
+        problem = self.problem
+        start = np.array([variable.start for variable in problem.variables], float)
+        before = self.verified(start, "start")
+        estimators, notes = self._estimators(start)
+        search = self._search(before, estimators)
+        positions, more = search.until_safe(np.array(positions_of(problem, start)))
         values = problem.values_at(positions)
-        key, noise = patients_key(self.seed, f"round {number}"), f"step {step}"
-        try:
-            benefit, risk = (
-                problem.gradient(one, options.estimator, values, key, noise, num_patients)
-                for one in (problem.benefit, problem.risk)
+        verification = self.verified(values, "verification")
+        if verification.risk.low > problem.bound:
+            raise InvalidInput(
+                f"no design was found with a risk of at most {problem.bound:g}: the last has "
+                f"{verification.risk.value:.3g}; raise the bound, or widen the variables' ranges"
             )
-        except SameOutcome as same:
-            if not self.path:
-                raise InvalidInput(
-                    f"'{problem.risk.name}' is {same.value:g} for all {same.number} patients where "
-                    "the search begins; give another start="
-                ) from None
-            self.gap = 1.0
-            return None
-        gain, harm = problem.benefit.scale, problem.risk.scale
-        error = gain * benefit.value_standard_error
-        self.size = max(self.size, abs(gain * benefit.value), SMALLEST_SIZE * error)
-        self.gap = _remembered(self.gap, self._relative(harm * risk.value))
-        slopes = np.array([v.slope(z) for v, z in zip(problem.variables, positions, strict=True)])
-        uphill = slopes * gain * benefit.gradient / self.size
-        harmful = slopes * harm * risk.gradient / problem.bound
-        size = np.linalg.norm(harmful)
-        exchange = np.linalg.norm(uphill) / size if size > 0 else 0.0
-        price = float(exchange * max(0.0, self.multiplier + options.penalty * self.gap))
-        moved = self.multiplier + DUAL_RATE * self.gap
-        self.multiplier = min(max(moved, 0.0), LARGEST_MULTIPLIER)
-        self.path.append(
-            Step(
-                tuple(map(float, values)),
-                gain * benefit.value,
-                error,
-                harm * risk.value,
-                harm * risk.value_standard_error,
-                price,
-                num_patients,
-            )
+        return Design(
+            problem.names,
+            tuple(variable.unit for variable in problem.variables),
+            tuple(map(float, values)),
+            verification,
+            before,
+            tuple(search.path),
+            self._sensitivities(values, estimators),
+            notes=(*notes, *more, *self._warnings(verification)),
+            num_trajectories=search.num_trajectories,
         )
-        return price * harmful - uphill
 
-    def _relative(self, risk: float) -> float:
-        """How far a risk is above the aim, in shares of the bound, at most 1."""
-        return min((risk - self.target) / self.problem.bound, 1.0)
+    def with_frontier(self, design: Design, bounds: Sequence[float]) -> Design:
+        """The design with designs under other bounds, each from the one before."""
+        positions = np.array(positions_of(self.problem, np.array(design.values)))
+        start = np.array([variable.start for variable in self.problem.variables], float)
+        estimators, _ = self._estimators(start)
+        points = []
+        for bound in sorted(bounds):
+            task = self.named(f"{self.name}, bound {bound:g}", replace(self.problem, bound=bound))
+            search = task._search(design.start, estimators)
+            positions, _ = search.until_safe(positions)
+            values = self.problem.values_at(positions)
+            found = task.verified(values, "frontier")
+            points.append(Point(bound, tuple(map(float, values)), found))
+        return replace(design, frontier=tuple(points))
 
+    def verified(self, values: np.ndarray, purpose: str) -> Verification:
+        """What numbers of the variables achieve, on patients of this purpose alone."""
 
-def _remembered(before: float | None, new: float) -> float:
-    return new if before is None else before + (new - before) / MEMORY
+        def done() -> object:
+            number = self.options.num_verified
+            return asdict(verify(self.problem, values, number, self.seed, purpose))
 
+        return Verification.of(self.memory(f"{self.name}: {purpose}", done))
 
-def _aim(problem: TherapyProblem, options: AugmentedLagrangian) -> float:
-    """The risk to aim at; the half width is a probability's, the widest that is usual."""
-    share = min(problem.bound, 0.5)
-    half = 1.96 * np.sqrt(share * (1.0 - share) / options.num_verified)
-    return float(max(problem.bound - MARGIN * half, 0.5 * problem.bound))
-
-
-def _positions(problem: TherapyProblem, values: np.ndarray) -> list[float]:
-    pairs = zip(problem.variables, values, strict=True)
-    return [variable.position(value) for variable, value in pairs]
-
-
-def _sensitivities(
-    problem: TherapyProblem, options: AugmentedLagrangian, values: np.ndarray, seed: int
-) -> dict[str, Sensitivity]:
-    key = patients_key(seed, "sensitivity")
-
-    def slopes(criterion: Criterion) -> tuple[np.ndarray, np.ndarray]:
-        found = problem.gradient(
-            criterion, options.estimator, values, key, "sensitivity", options.num_verified
+    def _search(self, before: Verification, estimators: tuple[Estimator, Estimator]) -> Search:
+        return Search(
+            self.problem,
+            self.options,
+            self.seed,
+            self.name,
+            self.counter,
+            self.memory,
+            before,
+            estimators,
         )
-        return criterion.scale * found.gradient, criterion.scale * found.standard_errors
 
-    (benefit, benefit_error), (risk, risk_error) = map(slopes, (problem.benefit, problem.risk))
-    columns = zip(benefit, benefit_error, risk, risk_error, strict=True)
-    return {
-        name: Sensitivity(*map(float, numbers))
-        for name, numbers in zip(problem.names, columns, strict=True)
-    }
+    def _estimators(self, start: np.ndarray) -> tuple[tuple[Estimator, Estimator], list[str]]:
+        """Of benefit and risk; an automatic one chooses once, at the start."""
+        automatic = self.options.estimator
+        if not isinstance(automatic, Automatic):
+            return (automatic, automatic), []
+        problem, notes, found = self.problem, [], []
+        for criterion in (problem.benefit, problem.risk):
 
+            def done(criterion: Criterion = criterion) -> object:
+                key = patients_key(self.seed, "choice")
+                posed = problem.posed(criterion, start, key, "choice", self.options.num_patients)
+                chosen = automatic.choose(posed)
+                return {"names": chosen.names, "notes": chosen.notes}
 
-def _frontier(
-    problem: TherapyProblem,
-    options: AugmentedLagrangian,
-    positions: np.ndarray,
-    seed: int,
-    bounds: Sequence[float],
-    counter: _Counter,
-) -> tuple[Point, ...]:
-    """Designs under other bounds, each from the one before."""
-    points = []
-    for bound in sorted(bounds):
-        search = _Search(replace(problem, bound=bound), options, seed, counter)
-        positions, _ = search.until_safe(positions)
-        values = problem.values_at(positions)
-        found = verify(
-            replace(problem, bound=bound), values, options.num_verified, seed, "frontier"
-        )
-        points.append(Point(bound, tuple(map(float, values)), found))
-    return tuple(points)
+            plain = self.memory(f"{self.name}: estimator of {criterion.name}", done)
+            found.append(Chosen(tuple(plain["names"])))
+            notes += [f"gradient of {criterion.name}: {note}" for note in plain["notes"]]
+        return (found[0], found[1]), notes
+
+    def _warnings(self, verification: Verification) -> list[str]:
+        if verification.is_safe:
+            return []
+        return [
+            f"the risk's interval on fresh patients, up to {verification.risk.high:.3g}, reaches "
+            f"above the bound {self.problem.bound:g}; verify with more patients"
+        ]
+
+    def _sensitivities(
+        self, values: np.ndarray, estimators: tuple[Estimator, Estimator]
+    ) -> dict[str, Sensitivity]:
+        problem, key = self.problem, patients_key(self.seed, "sensitivity")
+        number = self.options.num_verified
+
+        def done() -> object:
+            columns: list[list[float]] = []
+            for one, estimator in zip((problem.benefit, problem.risk), estimators, strict=True):
+                found = problem.gradient(one, estimator, values, key, "sensitivity", number)
+                for column in (found.gradient, found.standard_errors):
+                    columns.append((one.scale * column).tolist())
+            return columns
+
+        columns = self.memory(f"{self.name}: sensitivity", done)
+        return {
+            name: Sensitivity(*map(float, numbers))
+            for name, numbers in zip(problem.names, zip(*columns, strict=True), strict=True)
+        }

@@ -7,11 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from engine.design.policy import PolicyTerm, check_terms, individual_amounts
+from engine.design.tail import tail_outcome, value_at_risk
 from engine.design.variables import Variable
 from engine.dosing.pharmacokinetics import Pharmacokinetics
 from engine.dosing.regimen import Regimen
 from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments, stops_of
+from engine.gradient.dose_targets import DoseAmount
 from engine.gradient.outcome import Outcome
 from engine.gradient.problem import Estimator, Problem, SameOutcome
 from engine.gradient.result import Gradient
@@ -37,7 +40,14 @@ class Criterion:
         population: parameter of the network -> how it differs between patients. A patient's number
             depends on the parameter's name, so that a receptor that is plentiful on one cell type
             of a patient is so on the others.
-        scale: the outcome is multiplied by it (1 over a maximum makes a share); default 1.
+        scale: the outcome is multiplied by it (1 over a maximum makes a share), positive; default
+            1.
+        worst: of a risk: not its mean over all patients counts but that over the worst share of
+            them, between 0 and 1 (conditional value at risk; patients and their reaction noise
+            together). Default None, the mean.
+
+    Raises:
+        InvalidInput: a scale that is not positive, a share that is none.
     """
 
     name: str
@@ -45,16 +55,25 @@ class Criterion:
     outcome: Outcome
     population: Mapping[str, Distribution] = field(default_factory=dict)
     scale: float = 1.0
+    worst: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise InvalidInput(f"scale={self.scale:g} of '{self.name}': give a positive number")
+        if self.worst is not None and not 0.0 < self.worst < 1.0:
+            raise InvalidInput(
+                f"worst={self.worst:g} of '{self.name}': give a share between 0 and 1, such as 0.05"
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class TherapyProblem:
-    r"""Maximise E[benefit] subject to E[risk] <= bound over the design variables.
+    r"""Maximise E[benefit] subject to E[risk] (or CVaR) <= bound over the design variables.
 
     Args:
         benefit, risk: the two expectations; with a threshold outcome the risk is P(storm).
         bound: what the risk may be at most, positive.
-        variables: what may be chosen.
+        variables: what may be chosen; terms of a dosing policy among them make doses individual.
         horizon: when the trajectories end, in the networks' time unit.
         regimen: the doses; variables move their amounts and times.
         inputs: the drug's pharmacokinetics, or a function of the patients' covariates.
@@ -63,7 +82,8 @@ class TherapyProblem:
         method: the exact method; default `Direct()`.
 
     Raises:
-        InvalidInput: no variable, two of the same name, a bound that is not positive.
+        InvalidInput: no variable, two of the same name, a bound that is not positive, a benefit
+            with `worst`, a policy of what nobody knows or of a dose without bounds.
     """
 
     benefit: Criterion
@@ -87,11 +107,24 @@ class TherapyProblem:
             raise InvalidInput(f"the design variable '{twice[0]}' stands twice; rename one")
         if not self.bound > 0:
             raise InvalidInput(f"bound={self.bound:g}: give a positive bound on the risk")
+        if self.benefit.worst is not None:
+            raise InvalidInput(f"worst of the benefit '{self.benefit.name}': only a risk has it")
+        check_terms(self.terms, [variable.target for variable in self.variables], [*self._known])
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the variables."""
         return tuple(variable.name for variable in self.variables)
+
+    @property
+    def terms(self) -> tuple[PolicyTerm, ...]:
+        """Terms of the dosing policy; none is one dose for all."""
+        return tuple(v.target for v in self.variables if isinstance(v.target, PolicyTerm))
+
+    @property
+    def _known(self) -> dict[str, Distribution]:
+        """What a policy can know of a patient."""
+        return {**self.risk.population, **self.benefit.population, **self.covariates}
 
     def values_at(self, positions: np.ndarray) -> np.ndarray:
         """The variables' numbers at positions z, (V,)."""
@@ -110,11 +143,29 @@ class TherapyProblem:
             noise: name of the reaction noise.
             num_patients: how many.
         """
+        return self._posed(criterion, values, key, noise, num_patients)[0]
+
+    def _posed(
+        self, criterion: Criterion, values: np.ndarray, key: Any, noise: str, num_patients: int
+    ) -> tuple[Arguments, tuple[Target, ...]]:
+        """The simulation, and the variables as targets of its gradient."""
+        arguments = self._for_all(criterion, key, noise, num_patients)
+        for variable, value in zip(self.variables, values, strict=True):
+            target = variable.target
+            if isinstance(target, Target):
+                now = float(np.mean(target.value(arguments)))
+                arguments = target.moved(arguments, np.asarray(value - now))
+        if not self.terms:
+            return arguments, tuple(v.target for v in self.variables)  # type: ignore[misc]
+        return self._individual(arguments, values, key)
+
+    def _for_all(self, criterion: Criterion, key: Any, noise: str, num_patients: int) -> Arguments:
+        """The simulation with the regimen as it was given."""
         ids = np.arange(num_patients)
         inputs = self.inputs
         if callable(inputs):
             inputs = inputs(sample(self.covariates, key, ids))
-        arguments = Arguments(
+        return Arguments(
             criterion.network,
             stops_of(self.horizon),
             key_words(noise_key(key, noise, criterion.name)),
@@ -128,12 +179,47 @@ class TherapyProblem:
             self.start,
             self.method,
         )
-        for variable, value in zip(self.variables, values, strict=True):
-            target = variable.target
-            assert isinstance(target, Target)
-            now = float(np.mean(target.value(arguments)))
-            arguments = target.moved(arguments, np.asarray(value - now))
-        return arguments
+
+    def _individual(
+        self, arguments: Arguments, values: np.ndarray, key: Any
+    ) -> tuple[Arguments, tuple[Target, ...]]:
+        """Every patient's own doses, and the variables as numbers behind them."""
+        pairs = list(zip(self.variables, map(float, values), strict=True))
+        names = {term.covariate for term in self.terms}
+        known = {name: law for name, law in self._known.items() if name in names}
+        covariates = sample(known, key, np.arange(arguments.num_patients))
+        bases = {
+            v.target.index: (value, v.low, v.high)
+            for v, value in pairs
+            if isinstance(v.target, DoseAmount)
+        }
+        terms = [(v.target, value) for v, value in pairs if isinstance(v.target, PolicyTerm)]
+        found = individual_amounts(terms, bases, covariates)
+        targets: list[Target] = []
+        for variable, value in pairs:
+            match variable.target:
+                case DoseAmount(index=index) if index in found.amounts:
+                    targets.append(found.amount_target(variable.name, index, value))
+                case PolicyTerm() as term:
+                    targets.append(found.term_target(variable.name, term, value, covariates))
+                case target:
+                    targets.append(target)  # type: ignore[arg-type]
+        return found.given(arguments), tuple(targets)
+
+    def posed(
+        self, criterion: Criterion, values: np.ndarray, key: Any, noise: str, num_patients: int
+    ) -> Problem:
+        """The gradient that is to be estimated; the arguments are those of `arguments`.
+
+        A tail's threshold comes from other reaction noise.
+        """
+        arguments, targets = self._posed(criterion, values, key, noise, num_patients)
+        outcome = criterion.outcome
+        if criterion.worst is not None:
+            seen = self.outcomes(criterion, values, key, f"{noise}, tail", num_patients)
+            threshold = value_at_risk(seen, criterion.worst) / criterion.scale
+            outcome = tail_outcome(outcome, threshold, criterion.worst)
+        return Problem(arguments, outcome, targets)
 
     def gradient(
         self,
@@ -146,28 +232,23 @@ class TherapyProblem:
     ) -> Gradient:
         """The criterion and its derivatives by the variables, before scaling.
 
-        A risk that no patient met has no slope that could be seen, and needs none.
+        A risk that is the same for all patients, and within the bound, has no slope that could be
+        seen, and needs none.
 
         Raises:
-            InvalidInput: a benefit that no patient has, or that all have alike.
-            SameOutcome: a risk that all patients meet.
+            SameOutcome: a benefit that is the same for all patients, or a risk above the bound.
         """
-        arguments = self.arguments(criterion, values, key, noise, num_patients)
-        targets: list[Target] = [v.target for v in self.variables]  # type: ignore[misc]
+        posed = self.posed(criterion, values, key, noise, num_patients)
+        targets = posed.targets
         try:
-            return estimator.estimate(Problem(arguments, criterion.outcome, tuple(targets)))
+            return estimator.estimate(posed)
         except SameOutcome as same:
-            if criterion is self.risk and same.value == 0.0:
+            if criterion is self.risk and criterion.scale * same.value <= self.bound:
                 flat = np.zeros(len(targets))
                 names = ("nothing happened",) * len(targets)
-                return Gradient(0.0, 1.0 / same.number, self.names, flat, flat, 1.0, names)
-            if criterion is self.risk:
-                raise
-            at = ", ".join(f"{n}={v:.3g}" for n, v in zip(self.names, values, strict=True))
-            raise InvalidInput(
-                f"'{criterion.name}' is {same.value:g} for all {same.number} patients at {at}; "
-                "begin elsewhere (start=), or simulate more patients"
-            ) from None
+                error = 1.0 / same.number
+                return Gradient(same.value, error, self.names, flat, flat, 1.0, names)
+            raise
 
     def outcomes(
         self, criterion: Criterion, values: np.ndarray, key: Any, noise: str, num_patients: int

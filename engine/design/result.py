@@ -1,9 +1,10 @@
 """The result of a therapy design."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from engine.design.verification import Verification
+from engine.design.verification import Estimate, Verification
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class Step:
     risk_error: float
     multiplier: float
     num_patients: int
+
+    @staticmethod
+    def of(plain: Mapping[str, Any]) -> "Step":
+        """From a plain dictionary."""
+        return Step(**{**plain, "values": tuple(plain["values"])})
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,27 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """Another way to treat, designed under the same bound.
+
+    Attributes:
+        name: "2 doses", "one size for all", "subgroup 1 of 3 by weight".
+        names, values: of its variables; empty where no design of it keeps the bound.
+        verification: what it achieves, on the patients that it is for.
+        gain: by how much the design's benefit is larger, on the same fresh patients; None where
+            the patients are others.
+        note: what a reader should know.
+    """
+
+    name: str
+    names: tuple[str, ...] = ()
+    values: tuple[float, ...] = ()
+    verification: Verification | None = None
+    gain: Estimate | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Design:
     """A therapy, and what it achieves on fresh patients.
 
@@ -62,6 +89,8 @@ class Design:
         sensitivities: name -> derivatives of benefit and risk at the design.
         frontier: designs under other bounds, by bound.
         notes: what a reader should know.
+        alternatives: other numbers of doses, one size for all, subgroups.
+        num_trajectories: simulated in the search, verification apart.
     """
 
     names: tuple[str, ...]
@@ -73,6 +102,8 @@ class Design:
     sensitivities: dict[str, Sensitivity]
     frontier: tuple[Point, ...] = ()
     notes: tuple[str, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    num_trajectories: int = 0
 
     def __getitem__(self, name: str) -> float:
         """A variable's number."""
@@ -85,6 +116,11 @@ class Design:
         checked += [
             (p["verification"], q.verification)
             for p, q in zip(found["frontier"], self.frontier, strict=True)
+        ]
+        checked += [
+            (p["verification"], q.verification)
+            for p, q in zip(found["alternatives"], self.alternatives, strict=True)
+            if q.verification is not None
         ]
         for plain, verification in checked:
             plain["violation"], plain["is_safe"] = verification.violation, verification.is_safe

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.design.policy import PolicyTerm
 from engine.errors import InvalidInput
-from engine.gradient.targets import DoseTime, Parameter, Target
+from engine.gradient.dose_targets import DoseTime
+from engine.gradient.targets import Parameter, Target
 from engine.network.quantities import check_number
 
 # A start on a bound could not move: the transform is flat there.
@@ -17,11 +19,13 @@ class Variable:
     r"""A number of the therapy between two bounds.
 
     The optimiser works on z in R: v = low + (high - low) s(z), s(z) = 1 / (1 + exp(-z)); where both
-    bounds are positive the logarithm of v is what lies between theirs (not for times).
+    bounds are positive the logarithm of v is what lies between theirs (not for times and terms of
+    a policy).
 
     Args:
         target: the name of a parameter of the networks (an affinity), or `DoseAmount(0)`,
-            `DoseTime(1)`, `PharmacokineticParameter("IL2", "clearance")`.
+            `DoseTime(1)`, `DoseDuration(0)`, `PharmacokineticParameter("IL2", "clearance")`; or a
+            term of a dosing policy, `Power("weight", 70.0)`.
         low, high: bounds, in the target's unit; low below high.
         start: where the optimiser begins; default the middle.
         name: what it is called; default the target's own name.
@@ -31,13 +35,13 @@ class Variable:
         InvalidInput: bounds in the wrong order, a start outside of them.
 
     Example:
-        >>> from engine.gradient.targets import DoseAmount
+        >>> from engine.gradient import DoseAmount
         >>> dose = Variable(DoseAmount(0), 1.0, 100.0, name="dose", unit="nmol")
         >>> dose.start, dose.value(0.0)
         (10.0, 10.0)
     """
 
-    target: str | Target
+    target: str | Target | PolicyTerm
     low: float
     high: float
     start: float | None = None
@@ -64,7 +68,7 @@ class Variable:
     @property
     def is_logarithmic(self) -> bool:
         """Whether its logarithm lies between the bounds' logarithms."""
-        return self.low > 0 and not isinstance(self.target, DoseTime)
+        return self.low > 0 and not isinstance(self.target, DoseTime | PolicyTerm)
 
     def value(self, z: float) -> float:
         """The number at a position z."""

@@ -7,6 +7,7 @@ candidate once. Use when the event count and the noise are not known beforehand.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,17 +50,52 @@ class Automatic:
         if self.num_pilot is not None and not self.num_pilot >= 8:
             raise InvalidInput(f"Automatic(num_pilot={self.num_pilot!r}): give at least 8")
 
-    def estimate(self, problem: Problem) -> Gradient:
-        """The gradient with standard errors; see `engine.gradient.estimate`."""
+    def choose(self, problem: Problem) -> "Chosen":
+        """Pick, without estimating."""
         arguments = problem.arguments
         number = self.num_pilot or int(np.clip(SHARE * arguments.num_patients, FEWEST, MOST))
         pilot = problem.pilot(number, another_key(arguments.key, 50))
         trials = _Trials(pilot, arguments.num_patients)
-        groups, notes = trials.chosen()
-        parts = [
-            (indices, estimator.estimate(problem.only(*indices))) for estimator, indices in groups
-        ]
-        return _joined(problem, parts, notes, trials.num_trajectories)
+        names, notes = trials.chosen()
+        return Chosen(names, tuple(notes), trials.num_trajectories)
+
+    def estimate(self, problem: Problem) -> Gradient:
+        """The gradient with standard errors; see `engine.gradient.estimate`."""
+        return self.choose(problem).estimate(problem)
+
+
+_CANDIDATES: dict[str, Callable[[], Estimator]] = {
+    "ScoreFunction": ScoreFunction,
+    "MartingaleCritic": MartingaleCritic,
+    "CoupledDifference": CoupledDifference,
+}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An estimator for every parameter, as `Automatic` chose them; for many estimates alike.
+
+    Args:
+        names: of the parameters' estimators, in the parameters' order.
+        notes: why.
+        num_trajectories: simulated for the choice.
+
+    Example:
+        >>> Chosen(("ScoreFunction", "CoupledDifference")).names[1]
+        'CoupledDifference'
+    """
+
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    num_trajectories: int = 0
+
+    def estimate(self, problem: Problem) -> Gradient:
+        """The gradient with standard errors; see `engine.gradient.estimate`."""
+        parts = []
+        for name in dict.fromkeys(self.names):
+            indices = tuple(i for i, one in enumerate(self.names) if one == name)
+            parts.append((indices, _CANDIDATES[name]().estimate(problem.only(*indices))))
+        return _joined(problem, parts, list(self.notes), self.num_trajectories)
 
 
 class _Trials:
@@ -70,8 +106,8 @@ class _Trials:
         self.num_trajectories = 0
         self.reasons: list[str] = []
 
-    def chosen(self) -> tuple[list[tuple[Estimator, tuple[int, ...]]], list[str]]:
-        """Which estimator for which targets, and why."""
+    def chosen(self) -> tuple[tuple[str, ...], list[str]]:
+        """The name of every target's estimator, and why."""
         number = len(self.pilot.targets)
         pairs = [self._cost(CoupledDifference(PILOT_STEP), (i,)) for i in range(number)]
         # A target without a score (an initial count) must not take the others' away.
@@ -82,25 +118,22 @@ class _Trials:
             if scored and (cost := self._cost(estimator, scored)) is not None
         }
         best = min(shared, key=lambda e: float(np.log(shared[e]).mean()), default=None)
-        groups: list[tuple[Estimator, tuple[int, ...]]] = []
-        taken, notes = [], []
+        names, notes = [], []
         for i in range(number):
             pair = pairs[i]
             one = None
             if best is not None and i in scored:
                 one = float(shared[best][scored.index(i)]) / len(scored)
             if one is not None and (pair is None or one <= float(pair[0])):
-                taken.append(i)
+                names.append(type(best).__name__)
             elif pair is not None:
-                groups.append((CoupledDifference(), (i,)))
+                names.append("CoupledDifference")
             else:
                 raise InvalidInput(
                     f"no estimator can do '{self.pilot.labels[i]}': {'; '.join(self.reasons)}"
                 )
             notes.append(self._note(i, best, one, pair))
-        if taken and best is not None:
-            groups.insert(0, (best, tuple(taken)))
-        return groups, [*notes, *self.reasons]
+        return tuple(names), [*notes, *self.reasons]
 
     def _note(
         self, i: int, best: Estimator | None, one: float | None, pair: np.ndarray | None

@@ -17,10 +17,11 @@ from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments, another_key
 from engine.gradient.coupling import coupled, pair_tallies, pair_values
 from engine.gradient.directions import Direction
+from engine.gradient.dose_targets import DoseAmount
 from engine.gradient.problem import Problem, influences
 from engine.gradient.regression import mean_and_error
 from engine.gradient.result import Gradient
-from engine.gradient.targets import DoseAmount, Parameter, PopulationMean, Target
+from engine.gradient.targets import Parameter, PopulationMean, Target
 from engine.network.derivatives import ONE
 from engine.network.expressions import symbols
 
@@ -133,7 +134,7 @@ class _Pairs:
         (target,) = problem.targets
         value = target.value(arguments)
         weights = np.asarray(target.weights(arguments), np.float64)
-        is_lowest = bool(np.any(value - change * weights < 0))
+        is_lowest = not target.is_signed and bool(np.any(value - change * weights < 0))
         steps = (change, 0.0 if is_lowest else -change)
         moved = [target.moved(arguments, np.asarray(step)) for step in steps]
         both = coupled(*moved)
@@ -196,7 +197,7 @@ def _size(arguments: Arguments, target: Target) -> float:
     value = np.abs(target.value(arguments))
     weights = np.abs(np.asarray(target.weights(arguments)))
     typical = float(np.median(value)) / max(float(np.median(weights)), 1e-300)
-    if typical > 0:
+    if typical > 0 and not target.is_signed:
         return typical
     if isinstance(target, DoseAmount):
         amounts = [getattr(d, "amount", 0.0) for r in arguments.regimens for d in r.doses]

@@ -8,9 +8,10 @@ import numpy as np
 
 from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments
-from engine.gradient.directions import COUPLED, Direction, Prepared, prepared
+from engine.gradient.directions import Direction, Prepared, prepared
 from engine.gradient.outcome import Outcome
 from engine.gradient.result import Gradient
+from engine.gradient.shadows import COUPLED
 from engine.gradient.targets import Target
 from engine.kernel.tallies import (
     FinalValue,

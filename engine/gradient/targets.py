@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from engine.dosing.dose import Dose
 from engine.dosing.pharmacokinetics import FirstOrder, ZeroOrder
-from engine.dosing.regimen import Regimen
 from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments
 
@@ -24,6 +22,8 @@ class Target(ABC):
 
     # Whether only whole numbers make sense.
     is_whole = False
+    # Whether negative numbers make sense, so that a step down from 0 does.
+    is_signed = False
 
     @property
     @abstractmethod
@@ -157,75 +157,6 @@ class InitialCount(Target):
         return replace(arguments, x0={**arguments.x0, self.species: count})
 
 
-def _changed_dose(arguments: Arguments, index: int, **change: Any) -> Arguments:
-    regimens = []
-    for regimen, dose in zip(arguments.regimens, arguments.doses(index), strict=True):
-        doses = list(regimen.doses)
-        values = {name: made(dose) for name, made in change.items()}
-        doses[index] = replace(dose, **values)
-        regimens.append(Regimen(tuple(doses)))
-    return arguments.with_regimens(regimens)
-
-
-def _scalar(change: np.ndarray) -> float:
-    if np.ndim(change) and np.ptp(change):
-        raise InvalidInput("doses are moved by the same amount for all patients")
-    return float(np.ravel(change)[0])
-
-
-@dataclass(frozen=True)
-class DoseAmount(Target):
-    """The amount of a dose, and of its repetitions where it has `additional` ones.
-
-    Args:
-        index: its position in `Regimen([...])`, from 0.
-    """
-
-    index: int
-
-    @property
-    def label(self) -> str:
-        """The dose."""
-        return f"amount of dose {self.index}"
-
-    def value(self, arguments: Arguments) -> np.ndarray:
-        """The amount."""
-        return _per_regimen([d.amount for d in _doses(arguments, self.index)])
-
-    def moved(self, arguments: Arguments, change: np.ndarray) -> Arguments:
-        """Another amount."""
-        step = _scalar(change)
-        return _changed_dose(arguments, self.index, amount=lambda dose: dose.amount + step)
-
-
-@dataclass(frozen=True)
-class DoseTime(Target):
-    """The time of a dose.
-
-    Args:
-        index: its position in `Regimen([...])`, from 0.
-        reach: how far before and after the dose time is stretched by the time-warp score; default
-            to the nearest other dose, the start or the horizon.
-    """
-
-    index: int
-    reach: float | None = None
-
-    @property
-    def label(self) -> str:
-        """The dose's time."""
-        return f"time of dose {self.index}"
-
-    def value(self, arguments: Arguments) -> np.ndarray:
-        """The time."""
-        return _per_regimen([d.time for d in _doses(arguments, self.index)])
-
-    def moved(self, arguments: Arguments, change: np.ndarray) -> Arguments:
-        """Another time."""
-        step = _scalar(change)
-        return _changed_dose(arguments, self.index, time=lambda dose: dose.time + step)
-
-
 @dataclass(frozen=True)
 class PharmacokineticParameter(Target):
     """A number of an input's pharmacokinetics: clearance, volume, absorption, bioavailability.
@@ -271,14 +202,6 @@ class PharmacokineticParameter(Target):
             value = type(before)(value)
         changed = replace(pk, **{self.name: value})
         return replace(arguments, inputs={**arguments.inputs, self.input: changed})
-
-
-def _doses(arguments: Arguments, index: int) -> list[Dose]:
-    return [dose for dose in arguments.doses(index) if isinstance(dose, Dose)]
-
-
-def _per_regimen(values: list[float]) -> np.ndarray:
-    return np.asarray(values[0] if len(values) == 1 else values, np.float64)
 
 
 def as_targets(wrt: str | Target | Sequence[str | Target]) -> tuple[Target, ...]:

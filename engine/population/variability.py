@@ -120,6 +120,59 @@ class Uniform:
         return np.asarray(self.low + (self.high - self.low) * u)
 
 
+@dataclass(frozen=True)
+class Part:
+    """The patients of a distribution that lie between two shares of it: a subgroup.
+
+    Args:
+        whole: the distribution.
+        low, high: shares between 0 and 1, low below high.
+
+    Raises:
+        InvalidInput: other shares.
+
+    Example:
+        >>> Part(Uniform(0.0, 10.0), 0.5, 1.0).quantile(np.array([0.0, 0.5])).tolist()
+        [5.0, 7.5]
+    """
+
+    whole: Distribution
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.low < self.high <= 1.0:
+            raise InvalidInput(
+                f"Part of a distribution from {self.low:g} to {self.high:g}; give increasing "
+                "shares between 0 and 1"
+            )
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        """The whole's quantile at low + (high - low) u."""
+        return self.whole.quantile(self.low + (self.high - self.low) * np.asarray(u))
+
+
+@dataclass(frozen=True)
+class Multiple:
+    """A distribution of factors on a typical number.
+
+    Args:
+        whole: the distribution of the factor.
+        typical: what it multiplies.
+
+    Example:
+        >>> Multiple(LogNormal(1.0, cv=0.3), 50.0).quantile(np.array([0.5])).tolist()
+        [50.0]
+    """
+
+    whole: Distribution
+    typical: float
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        """The factor's quantile times the typical number."""
+        return self.typical * self.whole.quantile(u)
+
+
 def sample(
     distributions: Mapping[str, Distribution],
     key: Any,

@@ -43,7 +43,24 @@ def design_tables(result: Result) -> list[TextTable]:
         f"On {result['verification']['risk']['num_patients']:,} fresh patients each, with 95% "
         f"intervals; the bound on {risk} is {result['bound']:g}."
     )
-    return [chosen, TextTable("What it achieves", ("", benefit, risk), achieved, note)]
+    tables = [chosen, TextTable("What it achieves", ("", benefit, risk), achieved, note)]
+    return tables + ([_alternatives(result)] if result["alternatives"] else [])
+
+
+def _alternatives(result: Result) -> TextTable:
+    """Other numbers of doses, one size for all, subgroups."""
+    spec, rows = result["spec"], []
+    for one in result["alternatives"]:
+        found, gain = one["verification"], one["gain"]
+        if found is None:
+            rows.append((one["name"], one["note"], "", "", ""))
+            continue
+        values = ", ".join(f"{v:.3g}" for v in one["values"])
+        achieved = [_estimate(found[which]) for which in ("benefit", "risk")]
+        rows.append((one["name"], values, *achieved, _estimate(gain) if gain else ""))
+    header = ("", "variables", spec["benefit"]["name"], spec["risk"]["name"], "gain of the design")
+    note = "Each designed under the same bound; a gain is of the benefit, on the same patients."
+    return TextTable("Beside other designs", header, tuple(rows), note)
 
 
 def _keeps(verification: Mapping[str, Any]) -> bool:

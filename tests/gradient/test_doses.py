@@ -10,7 +10,10 @@ from engine.dosing.schedule import compile_schedule, concentration
 from engine.gradient import (
     CoupledDifference,
     DoseAmount,
+    DoseDuration,
+    DoseRate,
     DoseTime,
+    IndividualDoses,
     MartingaleCritic,
     PharmacokineticParameter,
     ScoreFunction,
@@ -75,13 +78,13 @@ def test_the_slopes_are_those_of_the_master_equation() -> None:
 
 @pytest.mark.full
 def test_a_dose_time_without_the_dilation_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = directions._warped
+    right = directions.warped
 
     def wrong(*arguments: Any) -> Any:
         found = right(*arguments)
         return (*found[:2], ZERO, found[3])
 
-    monkeypatch.setattr(directions, "_warped", wrong)
+    monkeypatch.setattr(directions, "warped", wrong)
     found = switching(MartingaleCritic(), DoseTime(1), 10_000)
     assert not check_gradient(found, [SLOPES["time"]])
 
@@ -185,6 +188,69 @@ def test_every_number_of_a_dose(pharmacokinetics: Any, regimen: Any, targets: An
     assert np.all(found.standard_errors < 0.05 * np.abs(truth))
 
 
+RATED = engine.Regimen(
+    [
+        engine.Dose(3.0, 0.5, into="drug", rate=1.5),
+        engine.Dose(2.0, 0.0, into="drug", duration=0.8, interval=3.0, additional=1),
+    ]
+)
+
+
+@pytest.mark.parametrize("estimator", [ScoreFunction(), CoupledDifference(0.1)], ids=["s", "c"])
+def test_lengths_and_rates_of_infusions(estimator: Any) -> None:
+    """One rated and one repeated infusion, absorbed first: means by quadrature; twins fail."""
+    targets = [DoseAmount(0), DoseRate(0), DoseDuration(1)]
+    inputs = {"drug": PEAKED}
+    key = np.array([0, 1], np.uint32)
+    arguments = Arguments(DRIVEN, stops_of(END), key, inputs=inputs, regimen=RATED)
+    truth = np.array([slope(arguments, target) for target in targets])
+    found = engine.gradient.estimate(
+        DRIVEN,
+        estimator,
+        engine.FinalValue("X"),
+        targets,
+        END,
+        key=jax.random.key(5),
+        num_patients=60_000,
+        inputs=inputs,
+        regimen=RATED,
+    )
+    slack = 0.0 if isinstance(estimator, ScoreFunction) else 0.03
+    result = check_gradient(found, truth, slack=slack)
+    assert result, result.message
+    for wrong in (-truth, truth * np.array([1.0, 1.6, 1.0]), truth * np.array([1.0, 1.0, 0.4])):
+        assert not check_gradient(found, wrong, slack=slack)
+
+
+def test_doses_of_every_patient_move_along_a_number() -> None:
+    """A_i = 3 c_i^theta: dE/dtheta = mean(A_i log c_i) E per unit; without the factor it fails."""
+    num = 20_000
+    c = np.random.default_rng(3).lognormal(0.3, 0.4, num)
+    amounts = 3.0 * c**0.7
+    regimens = [engine.Regimen(engine.Dose(float(a), into="drug")) for a in amounts]
+    inputs = {"drug": engine.OneCompartment(1.0, 2.0)}
+    found = engine.gradient.estimate(
+        DRIVEN,
+        ScoreFunction(),
+        engine.FinalValue("X"),
+        IndividualDoses("theta", 0.7, (0,), amounts[:, np.newaxis], np.log(c)),
+        END,
+        key=jax.random.key(5),
+        num_patients=num,
+        inputs=inputs,
+        regimen=regimens,
+    )
+    unit = engine.Regimen(engine.Dose(1.0, into="drug"))
+    per_unit = mean(
+        Arguments(DRIVEN, stops_of(END), np.zeros(2, np.uint32), inputs=inputs, regimen=unit)
+    )
+    truth = per_unit * np.mean(amounts * np.log(c))
+    result = check_gradient(found, [truth])
+    assert result, result.message
+    assert found.standard_errors[0] < 0.1 * truth
+    assert not check_gradient(found, [per_unit * np.mean(amounts)])
+
+
 @pytest.mark.full
 def test_an_area_of_the_drug_itself() -> None:
     # int u = F D / CL for each dose, nothing of it through the path.
@@ -226,5 +292,9 @@ def test_doses_without_a_score_are_refused_by_name() -> None:
     assert "have no number" in refusal(PK("drug", "halflife"), BOLUSES)
     timed = engine.gradient.Outcome(engine.FirstPassage("X > 3"), lambda t: np.minimum(t, END))
     assert "itself shifts" in refusal(DoseTime(1), BOLUSES, timed)
-    rated = engine.Regimen(engine.Dose(1.0, into="drug", rate=2.0))
-    assert "duration=" in refusal(DoseAmount(0), rated)
+    assert "has no rate; give rate=" in refusal(DoseRate(0), BOLUSES)
+    assert "has no duration" in refusal(DoseDuration(1), INFUSION)
+    steady = engine.Dose(1.0, into="drug", duration=2.0, interval=6.0, is_steady_state=True)
+    assert "steady state" in refusal(DoseDuration(0), engine.Regimen(steady))
+    individual = IndividualDoses("slope", 1.0, (0,), [[1.0], [2.0]], [1.0, 1.0])
+    assert "(regimens, doses) = (1, 1)" in refusal(individual, BOLUSES)

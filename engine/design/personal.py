@@ -1,0 +1,157 @@
+"""Personalised dosing: a policy beside one size for all and a design for every subgroup."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from engine.design.journal import Counter, Memory, Progress, forgetful
+from engine.design.optimiser import Task
+from engine.design.options import AugmentedLagrangian
+from engine.design.policy import PolicyTerm
+from engine.design.problem import Criterion, TherapyProblem
+from engine.design.result import Alternative, Design
+from engine.design.verification import Estimate, difference
+from engine.errors import InvalidInput
+from engine.population.variability import Distribution, Part
+
+
+@dataclass(frozen=True)
+class Subgroups:
+    """Patients by a covariate, cut at shares of the population.
+
+    Args:
+        covariate: a covariate, or a parameter of a population.
+        shares: where to cut, increasing, between 0 and 1: (1/3, 2/3) makes three of equal size.
+
+    Raises:
+        InvalidInput: shares that do not increase or lie outside of 0 and 1.
+
+    Example:
+        >>> Subgroups("weight", (0.5,)).parts
+        ((0.0, 0.5), (0.5, 1.0))
+    """
+
+    covariate: str
+    shares: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shares", tuple(self.shares))
+        edges = (0.0, *self.shares, 1.0)
+        if len(edges) < 3 or any(a >= b for a, b in pairwise(edges)):
+            raise InvalidInput(
+                f"shares={list(self.shares)} of the subgroups by '{self.covariate}': give "
+                "increasing numbers between 0 and 1"
+            )
+
+    @property
+    def parts(self) -> tuple[tuple[float, float], ...]:
+        """The shares of the population between which each subgroup lies."""
+        edges = (0.0, *self.shares, 1.0)
+        return tuple(pairwise(edges))
+
+
+def one_size(problem: TherapyProblem) -> TherapyProblem:
+    """The problem without its policy.
+
+    Raises:
+        InvalidInput: nothing but the policy can be chosen.
+    """
+    left = tuple(v for v in problem.variables if not isinstance(v.target, PolicyTerm))
+    return replace(problem, variables=left)
+
+
+def within(problem: TherapyProblem, covariate: str, low: float, high: float) -> TherapyProblem:
+    """The problem of the patients whose covariate lies between two shares of the population.
+
+    Raises:
+        InvalidInput: a covariate that the problem does not have.
+    """
+
+    def part(laws: Mapping[str, Distribution]) -> dict[str, Distribution]:
+        return {n: Part(law, low, high) if n == covariate else law for n, law in laws.items()}
+
+    def among(criterion: Criterion) -> Criterion:
+        return replace(criterion, population=part(criterion.population))
+
+    laws = (problem.covariates, problem.benefit.population, problem.risk.population)
+    if not any(covariate in law for law in laws):
+        raise InvalidInput(
+            f"subgroups by '{covariate}', of which the problem knows nothing; give its distribution"
+        )
+    benefit, risk = among(problem.benefit), among(problem.risk)
+    return replace(problem, benefit=benefit, risk=risk, covariates=part(problem.covariates))
+
+
+def optimise_policy(
+    problem: TherapyProblem,
+    options: AugmentedLagrangian | None = None,
+    *,
+    subgroups: Subgroups | None = None,
+    seed: int = 0,
+    frontier: Sequence[float] = (),
+    progress: Progress | None = None,
+    memory: Memory = forgetful,
+) -> Design:
+    """A dosing policy, fitted end to end, beside one size for all and a design by subgroup.
+
+    All keep the same bound: the policy and the one size over all patients, a subgroup's dose over
+    its own. By how much the policy is better than the one size is estimated on the same patients.
+
+    Args:
+        problem: some of its variables are terms of a policy, `Power(...)` or `Exponential(...)`.
+        subgroups: also a design for each; default none.
+        options, seed, frontier, progress, memory: as in `optimise`.
+
+    Returns:
+        The policy; the others are its `alternatives`.
+
+    Raises:
+        InvalidInput: no term of a policy, or no policy that keeps the bound.
+    """
+    if not problem.terms:
+        raise InvalidInput(
+            "no variable is a term of a dosing policy; give Variable(Power('weight', 70.0), ...)"
+        )
+    chosen = options or AugmentedLagrangian()
+    number = 2 + len(frontier) + (len(subgroups.parts) if subgroups else 0)
+    counter = Counter(progress, number * chosen.num_rounds * chosen.num_steps)
+    task = Task(problem, chosen, seed, "policy", counter, memory)
+    design = task.with_frontier(task.design(), frontier)
+    others = [beside_one_size(task, design)]
+    others += by_subgroup(task, subgroups) if subgroups else ()
+    return replace(design, alternatives=tuple(others))
+
+
+def beside_one_size(task: Task, design: Design) -> Alternative:
+    """The one dose for all under the same bound, and by how much the policy is better."""
+    name, problem = "one size for all", one_size(task.problem)
+    found = _designed(task.named(name, problem), name)
+    if found.verification is None:
+        return found
+    pair = ((task.problem, np.array(design.values)), (problem, np.array(found.values)))
+
+    def done() -> object:
+        number = task.options.num_verified
+        return asdict(difference(*pair, number, task.seed, "verification"))
+
+    return replace(found, gain=Estimate(**task.memory(f"{name}: gain", done)))
+
+
+def by_subgroup(task: Task, subgroups: Subgroups) -> tuple[Alternative, ...]:
+    """A dose for every subgroup, each of which keeps the bound on its own."""
+    alternatives = []
+    for number, (low, high) in enumerate(subgroups.parts):
+        name = f"subgroup {number + 1} of {len(subgroups.parts)} by {subgroups.covariate}"
+        problem = within(one_size(task.problem), subgroups.covariate, low, high)
+        alternatives.append(_designed(task.named(name, problem), name))
+    return tuple(alternatives)
+
+
+def _designed(task: Task, name: str) -> Alternative:
+    try:
+        design = task.design()
+    except InvalidInput as error:
+        return Alternative(name, note=str(error))
+    return Alternative(name, design.names, design.values, design.verification)

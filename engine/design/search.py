@@ -1,0 +1,265 @@
+r"""Constrained stochastic optimisation: an augmented Lagrangian with Adam.
+
+.. math:: \min_z\; -B(z) / B_0 + \kappa \frac{\rho}{2} \max(0, g(z) + \lambda / \rho)^2,
+          \qquad g = (R - \alpha) / \alpha
+
+B the benefit, R the risk, alpha its bound, z the variables' positions, B_0 the benefit's size, and
+kappa = |grad B / B_0| / |grad g| the exchange rate of the two at every step, so that the multiplier
+lambda is 1 at an optimum on the bound, whatever the units are; it begins there and moves by eta g
+with every step. Within a round the patients are the same and their reaction noise is new at every
+step; the next round has others and more. Adam's steps shrink by a cosine. Gradients
+are unbiased estimates through the exact simulation. (Nocedal and Wright 2006, chapter 17,
+doi:10.1007/978-0-387-40065-5; Adam: Kingma and Ba 2015, arXiv:1412.6980, by optax.)
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from engine.design.journal import Counter, Memory
+from engine.design.options import AugmentedLagrangian
+from engine.design.problem import TherapyProblem, patients_key
+from engine.design.result import Step
+from engine.design.verification import Verification, Z, verify
+from engine.errors import InvalidInput
+from engine.gradient.problem import Estimator, SameOutcome
+
+# The risk that the penalty sees is an average over about this many steps: its product with the
+# risk's gradient from the same patients is biased where the risk is noisy.
+MEMORY = 2.0
+# eta, and the largest multiplier: it must find back where a start was far from the bound.
+DUAL_RATE, LARGEST_MULTIPLIER = 0.1, 4.0
+# What is left of the learning rate at the end, and in rounds that are added.
+SMALLEST_RATE = 0.05
+# Rounds that are added while fresh patients do not keep the bound, or meet less than this share of
+# the risk that is allowed; and what the aim is multiplied by where they nearly keep it.
+MAX_MORE_ROUNDS = 6
+USED = 0.75
+# What counts for a mean or a tail as much as the whole bound does for a probability.
+SHARE_OF_MEAN = 0.2
+TIGHTENING = 0.95
+# The optimiser aims at a risk whose interval on fresh patients should keep the bound: below it by
+# this many half widths.
+MARGIN = 1.3
+# A benefit's size is taken as no less than this share of what its standard error is.
+SMALLEST_SIZE = 2.0
+
+
+class Search:
+    """One search for a design; it keeps its path.
+
+    Args:
+        problem: the problem.
+        options: of the optimiser.
+        seed: of everything random.
+        name: under which the memory keeps its stages.
+        counter: of steps.
+        memory: what is known of it already.
+        before: what the start achieves, on fresh patients.
+        estimators: of the gradients of benefit and risk.
+    """
+
+    def __init__(
+        self,
+        problem: TherapyProblem,
+        options: AugmentedLagrangian,
+        seed: int,
+        name: str,
+        counter: Counter,
+        memory: Memory,
+        before: Verification,
+        estimators: tuple[Estimator, Estimator],
+    ) -> None:
+        self.problem, self.options, self.seed = problem, options, seed
+        self.name, self.counter, self.memory, self.estimators = name, counter, memory, estimators
+        self.path: list[Step] = []
+        self.multiplier, self.target, self.size = 1.0, _aim(problem, options, before), 0.0
+        self.gap: float | None = None
+        # A probability changes by multiples where a mean or a tail changes by shares of itself.
+        self.unit = 1.0 if before.risk.kind == "probability" else SHARE_OF_MEAN
+        self.num_trajectories = 0
+
+    def until_safe(self, positions: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """The rounds, then more while fresh patients do not keep the bound, or need less care.
+
+        Of the designs that fresh patients found safe the one with the largest benefit among them.
+        """
+        notes: list[str] = []
+        for number in range(self.options.num_rounds):
+            positions = self.round(positions, number)
+        safe: list[tuple[float, np.ndarray]] = []
+        for number in range(MAX_MORE_ROUNDS):
+            found = self._checked(positions, number)
+            if found.is_safe:
+                safe.append((found.benefit.value, positions))
+                enough = self.target * (1.0 - self.unit * (1.0 - USED))
+                # A bound that does not bind leaves no price, after a round that began with one.
+                if found.risk.value >= enough or (number > 0 and self.multiplier == 0.0):
+                    break
+            elif found.risk.low <= self.problem.bound:
+                self.target *= 1.0 - self.unit * (1.0 - TIGHTENING)
+            notes.append(
+                f"fresh patients had a risk of {found.risk.value:.3g} ({found.risk.low:.3g} to "
+                f"{found.risk.high:.3g}); the search went on, aiming at {self.target:.3g}"
+            )
+            self.gap, self.multiplier = self._relative(found.risk.value), 1.0
+            positions = self.round(positions, self.options.num_rounds + number)
+        best = max(safe, key=lambda one: one[0], default=(0.0, positions))
+        return best[1], notes
+
+    def _checked(self, positions: np.ndarray, number: int) -> Verification:
+        values, purpose = self.problem.values_at(positions), f"check {number}"
+        self.num_trajectories += 2 * self.options.num_verified
+
+        def done() -> Any:
+            number = self.options.num_verified
+            return asdict(verify(self.problem, values, number, self.seed, purpose))
+
+        return Verification.of(self.memory(f"{self.name}: {purpose}", done))
+
+    def round(self, positions: np.ndarray, number: int) -> np.ndarray:
+        """A round, done or remembered; returns the mean of its later steps."""
+        before = list(self.path)
+
+        def done() -> Any:
+            mean = self._steps(positions, number)
+            return {
+                "positions": mean.tolist(),
+                "state": [self.multiplier, self.size, self.gap, self.num_trajectories],
+                "path": [asdict(step) for step in self.path[len(before) :]],
+            }
+
+        found = self.memory(f"{self.name}: round {number}", done)
+        self.multiplier, self.size, self.gap, self.num_trajectories = found["state"]
+        self.path = before + [Step.of(step) for step in found["path"]]
+        self.counter.step(self.options.num_steps)
+        return np.array(found["positions"])
+
+    def _steps(self, positions: np.ndarray, number: int) -> np.ndarray:
+        """Steps with the same patients."""
+        # A start far above the bound winds it up, and 1 is what it is on the bound.
+        self.multiplier = min(self.multiplier, 1.0)
+        options = self.options
+        adam = optax.adam(self._schedule(number), b1=0.8, b2=0.95)
+        z = jnp.asarray(positions, jnp.float32)
+        state = adam.init(z)
+        num_patients = int(options.num_patients * options.growth**number)
+        visited = [np.asarray(z, float)]
+        for step in range(options.num_steps):
+            gradient = self._gradient(np.asarray(z, float), number, step, num_patients)
+            if gradient is None:
+                # All patients are alike there, harmed for instance: half of the way back, with
+                # Adam's memory cleared.
+                z = jnp.asarray((visited[-1] + self._sound(positions)) / 2, jnp.float32)
+                state = adam.init(z)
+                visited.append(np.asarray(z, float))
+                continue
+            # optax mixes types where the user's strictest promotion rules would refuse to.
+            with jax.numpy_dtype_promotion("standard"):
+                updates, state = adam.update(jnp.asarray(gradient, jnp.float32), state)
+                z = jnp.asarray(optax.apply_updates(z, updates))
+            visited.append(np.asarray(z, float))
+        mean: np.ndarray = np.mean(visited[len(visited) // 2 :], axis=0)
+        return mean
+
+    def _schedule(self, number: int) -> optax.Schedule:
+        """Adam's rate in a round: a cosine over all planned steps."""
+        options = self.options
+        total = options.num_rounds * options.num_steps
+        first = number * options.num_steps
+
+        def rate(step: Any) -> Any:
+            share = jnp.minimum((first + step) / total, 1.0)
+            wave = 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+            return options.learning_rate * (SMALLEST_RATE + (1.0 - SMALLEST_RATE) * wave)
+
+        return rate
+
+    def _sound(self, positions: np.ndarray) -> np.ndarray:
+        """The positions of the last step at which not every patient was harmed."""
+        if not self.path:
+            return positions
+        return np.array(positions_of(self.problem, np.array(self.path[-1].values)))
+
+    def _gradient(
+        self, positions: np.ndarray, number: int, step: int, num_patients: int
+    ) -> np.ndarray | None:
+        """dL/dz, from fresh reaction noise of the round's patients; None where all are alike."""
+        problem, options = self.problem, self.options
+        values = problem.values_at(positions)
+        key, noise = patients_key(self.seed, f"round {number}"), f"step {step}"
+        found = []
+        for criterion, estimator in zip(
+            (problem.benefit, problem.risk), self.estimators, strict=True
+        ):
+            try:
+                found.append(
+                    problem.gradient(criterion, estimator, values, key, noise, num_patients)
+                )
+            except SameOutcome as same:
+                if not self.path:
+                    raise InvalidInput(
+                        f"'{criterion.name}' is {same.value:g} for all {same.number} patients "
+                        "where the search begins; begin elsewhere (start=), or simulate more "
+                        "patients"
+                    ) from None
+                self.gap = 1.0 if criterion is problem.risk else self.gap
+                return None
+        benefit, risk = found
+        self.num_trajectories += benefit.num_trajectories + risk.num_trajectories
+        gain, harm = problem.benefit.scale, problem.risk.scale
+        error = gain * benefit.value_standard_error
+        self.size = max(self.size, abs(gain * benefit.value), SMALLEST_SIZE * error)
+        self.gap = _remembered(self.gap, self._relative(harm * risk.value))
+        slopes = np.array([v.slope(z) for v, z in zip(problem.variables, positions, strict=True)])
+        uphill = slopes * gain * benefit.gradient / self.size
+        harmful = slopes * harm * risk.gradient / problem.bound
+        size = np.linalg.norm(harmful)
+        exchange = np.linalg.norm(uphill) / size if size > 0 else 0.0
+        price = float(exchange * max(0.0, self.multiplier + options.penalty * self.gap))
+        moved = self.multiplier + DUAL_RATE * self.gap
+        self.multiplier = min(max(moved, 0.0), LARGEST_MULTIPLIER)
+        self.path.append(
+            Step(
+                tuple(map(float, values)),
+                gain * benefit.value,
+                error,
+                harm * risk.value,
+                harm * risk.value_standard_error,
+                price,
+                num_patients,
+            )
+        )
+        return price * harmful - uphill
+
+    def _relative(self, risk: float) -> float:
+        """How far a risk is above the aim, in units of the bound, at most 1 either way."""
+        return float(np.clip((risk - self.target) / (self.unit * self.problem.bound), -1.0, 1.0))
+
+
+def _remembered(before: float | None, new: float) -> float:
+    return new if before is None else before + (new - before) / MEMORY
+
+
+def _aim(problem: TherapyProblem, options: AugmentedLagrangian, before: Verification) -> float:
+    """The risk to aim at: the bound less what an interval there is wide.
+
+    A probability's width follows from the bound; that of a mean is the start's, in proportion.
+    """
+    risk = before.risk
+    if risk.kind == "probability":
+        share = min(problem.bound / problem.risk.scale, 0.5)
+        half = problem.risk.scale * Z * np.sqrt(share * (1.0 - share) / options.num_verified)
+    else:
+        half = (risk.high - risk.value) * problem.bound / max(abs(risk.value), problem.bound)
+    return float(max(problem.bound - MARGIN * half, 0.5 * problem.bound))
+
+
+def positions_of(problem: TherapyProblem, values: np.ndarray) -> list[float]:
+    """The positions z of the variables' numbers."""
+    pairs = zip(problem.variables, values, strict=True)
+    return [variable.position(value) for variable, value in pairs]
