@@ -100,6 +100,14 @@ class Tally(ABC):
     def jump(self, state: State, jump: Jump, observe: Observe) -> State:
         """State after a change of counts."""
 
+    # Whether `interval` changes nothing over no time, and `jump` nothing where no reaction fired:
+    # then the lane need not choose between the state before and after.
+    is_additive = False
+
+    def settle(self, state: State) -> State:
+        """State at a stop of the lane; sums fold there what they added since the last one."""
+        return state
+
     num_words = 1
 
     def result(self, words: np.ndarray) -> np.ndarray:

@@ -101,7 +101,9 @@ def tally(
 
     def at(fraction: float) -> Mapping[str, Array]:
         left = lanes.remaining - jnp.float32(fraction) * elapsed
-        return model.values(constants, lanes.counts, left) | shared
+        values = model.values(constants, lanes.counts, left)
+        # Each of many sums would compute the exponentials of every level again.
+        return values | share({name: values[name] for name in levels}) | shared
 
     def average() -> Mapping[str, Array]:
         return model.averages(constants, lanes.counts, lanes.remaining, elapsed) | shared
@@ -124,5 +126,8 @@ def tally(
             known,
         )
         passed = tally.interval(state, stretch, observe)
+        if tally.is_additive:
+            states.append(passed)
+            continue
         states.append(tuple(jnp.where(is_alive, a, b) for a, b in zip(passed, state, strict=True)))
     return model.jump_tallies(tuple(states), jump)
