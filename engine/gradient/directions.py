@@ -236,7 +236,7 @@ def _unit_dose(
 def _response(arguments: Arguments, name: str) -> ModalResponse:
     if name not in arguments.inputs:
         raise InvalidInput(f"input '{name}' has no pharmacokinetics; give inputs={{'{name}': ...}}")
-    return arguments.inputs[name].response(arguments.num_patients)
+    return replace(arguments.inputs[name].response(arguments.num_patients), like=name)
 
 
 def _pharmacokinetic(
