@@ -17,9 +17,6 @@ from engine.network.derivatives import ZERO
 from engine.network.expressions import Expression, Number, call
 from engine.network.network import ReactionNetwork
 
-# Radau's rule with two points, one of them the end that is known: how far the other is from it, and
-# the weights. Off by (h / scale)^3 / 216 for a stretch h of an exponential's time scale.
-RADAU, RADAU_WEIGHT, RADAU_END = 2.0 / 3.0, 0.75, 0.25
 # What is added where a reaction fires: (reaction, weight), the weight at the state before.
 Weights = tuple[tuple[str, Expression], ...]
 
@@ -47,6 +44,12 @@ def score(network: ReactionNetwork, direction: Direction) -> Martingale:
         slopes.append(slope)
         weights.append((reaction.name, direction.relative_slope(reaction.propensity)))
     return Martingale(tuple(weights), call("add", Number(0.0), *slopes))
+
+
+def squared(score: Martingale) -> Martingale:
+    """A score's quadratic variation, sum_fired w_j^2; S^2 less it has mean zero."""
+    weights = tuple((name, call("mul", weight, weight)) for name, weight in score.weights)
+    return Martingale(weights, ZERO)
 
 
 @dataclass(frozen=True)
@@ -159,11 +162,8 @@ def _mean_rates(interval: Interval, observe: Observe, number: int) -> list[Array
     if interval.is_affine:
         values = interval.average()
         return [observe(values, part) for part in range(number)]
+    # Never the ends: at a stop the hat of a time warp has turned already.
     points = [(jnp.float32(0.5), interval.at(fraction)) for fraction in GAUSS]
-    if interval.known is not None:
-        end, values = interval.known
-        points = [(jnp.float32(RADAU_WEIGHT), interval.at(abs(end - RADAU)))]
-        points.append((jnp.float32(RADAU_END), values))
     means = []
     for part in range(number):
         terms = [weight * observe(values, part) for weight, values in points]

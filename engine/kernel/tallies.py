@@ -32,7 +32,6 @@ class Interval(NamedTuple):
         is_moving: whether the observed expression depends on time or an input.
         is_affine: whether it is affine in them.
         share: computes a tree of arrays once for all that use it; XLA would do it again for each.
-        known: a fraction of the stretch, 0 or 1, at which the environment costs nothing more.
     """
 
     elapsed: Array
@@ -41,7 +40,6 @@ class Interval(NamedTuple):
     is_moving: bool
     is_affine: bool
     share: Callable[[Any], Any] = lambda values: values
-    known: tuple[float, Mapping[str, Array]] | None = None
 
 
 class Jump(NamedTuple):

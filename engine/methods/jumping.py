@@ -110,8 +110,6 @@ def tally(
 
     after = model.values(constants, counts, time_left)
     whole = {**last, **shared, **levels}
-    # Thinning looks at the propensities where the stretch ends, others where it begins.
-    known = None if model.is_looking else (1.0 if model.is_thinned else 0.0, whole)
     jump = Jump(after, constants.stop - time_left, fired, is_fired, whole, share)
     states = []
     for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
@@ -123,7 +121,6 @@ def tally(
             model.tally_moves(index),
             model.tally_is_affine(index),
             share,
-            known,
         )
         passed = tally.interval(state, stretch, observe)
         if tally.is_additive:
