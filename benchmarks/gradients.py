@@ -7,11 +7,14 @@ solution; vilar (16 reactions, 9 species) against coupled differences. The score
 the yardstick. Everything runs in this process on one core, each estimator once to compile and once
 to be timed by the processor's clock (so that a busy neighbour disturbs little); learning a critic
 and a coupled difference's pilot are part of the time. `--quick` takes a tenth of the trajectories.
-What stands in `--out` already is not run again.
+What stands in `--out` already is not run again, row by row; `--only` takes names of problems, and
+"growth", "growth by size", "vilar" and "il2". The estimators of stochastix, the one rival that has
+gradients, are not run here; the results say whether it was installed.
 """
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import platform
 import sys
@@ -32,7 +35,7 @@ BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
 
 def problems() -> dict[str, dict[str, Any]]:
     """The problems with a truth: what to give to `estimate`, and the exact gradient."""
-    import engine
+    from tests.gradient.biases import cascade
     from tests.gradient.bistable import COMMON, MODEL, OUTCOME, RARE, TARGETS, Truth, dosing
     from tests.gradient.problems import CASES
 
@@ -56,50 +59,15 @@ def problems() -> dict[str, dict[str, Any]]:
             **dosing(),
             "truth": [exact.slope(one) for one in TARGETS],
         }
-    found["cascade mean"] = _cascade(engine)
+    linear = cascade()
+    found["cascade mean"] = {
+        "network": linear.model,
+        "outcome": linear.outcome,
+        "wrt": list(linear.scored.values()),
+        "horizon": linear.horizon,
+        "truth": [linear.truth()[name] for name in linear.scored],
+    }
     return found
-
-
-def _cascade(engine: Any) -> dict[str, Any]:
-    """0 -> A, A -> A + B, B -> B + C, each lost at a rate of its own: linear, so exact."""
-    from scipy.linalg import expm
-
-    rates = {"k": 5.0, "s": 2.0, "t": 1.5, "a": 1.0, "b": 0.7, "c": 0.5}
-    laws = {
-        "0 -> A": "k",
-        "A -> A + B": "s",
-        "B -> B + C": "t",
-        "A -> 0": "a",
-        "B -> 0": "b",
-        "C -> 0": "c",
-    }
-    horizon = 10.0
-
-    def mean(r: dict[str, float]) -> float:
-        system = np.zeros((4, 4))
-        system[0] = [-r["a"], 0, 0, r["k"]]
-        system[1] = [r["s"], -r["b"], 0, 0]
-        system[2] = [0, r["t"], -r["c"], 0]
-        return float((expm(system * horizon) @ [0, 0, 0, 1])[2])
-
-    step = 1e-5
-    truth = [
-        (mean({**rates, n: v * (1 + step)}) - mean({**rates, n: v * (1 - step)})) / (2 * step * v)
-        for n, v in rates.items()
-    ]
-    network = engine.ReactionNetwork(
-        species={"A": 0, "B": 0, "C": 0},
-        parameters=rates,
-        reactions=[engine.Reaction(e, engine.MassAction(c)) for e, c in laws.items()],
-    )
-    outcome = engine.gradient.Outcome(engine.FinalValue("C"))
-    return {
-        "network": network,
-        "outcome": outcome,
-        "wrt": list(rates),
-        "horizon": horizon,
-        "truth": truth,
-    }
 
 
 def timed(function: Callable[[], Any], repeats: int = 1) -> tuple[Any, float]:
@@ -156,16 +124,23 @@ def measured(problem: dict[str, Any], estimator: Any, num: int) -> dict[str, Any
     return record
 
 
-def estimators() -> dict[str, tuple[Any, int]]:
-    """What is compared, and how many patients each gets."""
+def estimators(problem: str = "") -> dict[str, tuple[Any, int]]:
+    """What is compared on a problem, and how many patients each gets."""
     import engine
 
     g = engine.gradient
+    fitted = {
+        "table critic": (g.MartingaleCritic(g.TableCritic()), NUM),
+        "network critic": (g.MartingaleCritic(g.NetworkCritic()), NUM),
+    }
+    is_passage = problem.startswith("bistable")
     return {
         "score + baseline": (g.ScoreFunction(is_regressed=False), NUM),
         "score + regression": (g.ScoreFunction(), NUM),
+        "score + squares": (g.ScoreFunction(is_squared=True), NUM),
         "martingale critic": (g.MartingaleCritic(), NUM),
         "coupled difference": (g.CoupledDifference(), NUM_PAIRS),
+        **(fitted if is_passage else {}),
     }
 
 
@@ -187,23 +162,51 @@ def vilar(models: Path, scale: float) -> dict[str, Any]:
     }
 
 
-def growth() -> dict[str, Any]:
-    """Variance of a birth-death mean's gradient (log birth rate) with the horizon."""
+IL2_NUM, IL2_PAIRS = 200, 400
+
+
+def il2(scale: float) -> dict[str, Any]:
+    """Active IL-2 receptors of a Treg cell after an hour: a critic against long coupled runs."""
+    import engine
+    from engine.models.il2 import il2_receptor
+
+    g = engine.gradient
+    problem = {
+        "network": il2_receptor("Treg"),
+        "outcome": g.Outcome(engine.FinalValue("active")),
+        "wrt": ["kd_alpha", g.DoseAmount(0)],
+        "horizon": 60.0,
+        "inputs": {"IL2": engine.OneCompartment(clearance=0.005, volume=1.0)},
+        "regimen": engine.Regimen([engine.Dose(0.1, 0.0, into="IL2")]),
+    }
+    number, pairs = (max(int(n * scale), 32) for n in (IL2_NUM, IL2_PAIRS))
+    return {
+        "score + baseline": measured(problem, g.ScoreFunction(is_regressed=False), number),
+        "martingale critic": measured(problem, g.MartingaleCritic(), number),
+        "coupled difference": measured(problem, g.CoupledDifference(step=0.05), pairs),
+    }
+
+
+def growth(horizons: Sequence[float], births: Sequence[float]) -> dict[str, Any]:
+    """Variance of a birth-death mean's gradient (log birth rate), by horizon and by size."""
     import engine
     from tests.gradient.problems import BIRTH_DEATH
 
     result: dict[str, Any] = {}
-    for horizon in (5.0, 20.0, 80.0):
-        problem = {
-            "network": BIRTH_DEATH.model,
-            "outcome": engine.gradient.Outcome(engine.FinalValue("X")),
-            "wrt": ["k"],
-            "horizon": horizon,
-        }
-        for name, (estimator, _) in estimators().items():
-            record = measured(problem, estimator, 4000)
-            variance = 100.0 * record["variance_per_trajectory"][0]
-            result.setdefault(name, {})[str(horizon)] = variance
+    for horizon in horizons:
+        for birth in births:
+            problem = {
+                "network": BIRTH_DEATH.model,
+                "outcome": engine.gradient.Outcome(engine.FinalValue("X")),
+                "wrt": ["k"],
+                "horizon": horizon,
+                "params": {"k": birth},
+            }
+            label = f"T = {horizon:g}, {birth:g} molecules"
+            for name, (estimator, _) in estimators().items():
+                record = measured(problem, estimator, 4000)
+                variance = birth**2 * record["variance_per_trajectory"][0]
+                result.setdefault(name, {})[label] = variance
     return result
 
 
@@ -264,7 +267,8 @@ def tables(result: dict[str, Any]) -> str:
         "| problem | estimator | worst z | VR | variance x time | rho |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    known = result["exact"] | ({"vilar mean": result["vilar"]} if "vilar" in result else {})
+    known = dict(result["exact"])
+    known |= {f"{name} mean": result[name] for name in ("vilar", "il2") if name in result}
     for problem, records in known.items():
         base = records["score + baseline"]
         for name, record in records.items():
@@ -280,9 +284,14 @@ def tables(result: dict[str, Any]) -> str:
                 f"| {problem} | {name} | {worst} | {geometric(ratios):.3g} "
                 f"| {geometric(speed):.3g} | {'' if rho == 1 else f'{rho:.2g}'} |"
             )
-    lines += ["", "| variance, log birth rate | T = 5 | 20 | 80 |", "|---|---:|---:|---:|"]
-    for name, row in result.get("growth", {}).items():
-        lines.append(f"| {name} | {' | '.join(f'{v:.3g}' for v in row.values())} |")
+    for rows in (result.get("growth"), result.get("growth by size")):
+        if not rows:
+            continue
+        labels = list(next(iter(rows.values())))
+        lines += ["", f"| variance, log birth rate | {' | '.join(labels)} |"]
+        lines.append("|---" + "|---:" * len(labels) + "|")
+        for name, row in rows.items():
+            lines.append(f"| {name} | {' | '.join(f'{v:.3g}' for v in row.values())} |")
     lines += [
         "",
         "| time / forward | parameters | cells | score | critic, same stops | stops counted |",
@@ -319,6 +328,8 @@ def main() -> None:
     result: dict[str, Any] = {"exact": {}, "overhead": {}}
     if options.out and options.out.exists():
         result |= json.loads(options.out.read_text())
+    is_installed = importlib.util.find_spec("stochastix") is not None
+    result["rivals"] = {"stochastix": "not compared" if is_installed else "not installed"}
     result["versions"] = {"python": platform.python_version(), "jax": jax.__version__}
 
     def keep() -> None:
@@ -326,21 +337,30 @@ def main() -> None:
             options.out.write_text(json.dumps(result, indent=1))
 
     for name, problem in problems().items():
-        if name in result["overhead"] or (options.only and name not in options.only):
+        if options.only and name not in options.only:
             continue
-        records = {}
-        for kind, (estimator, num) in estimators().items():
+        records = result["exact"].setdefault(name, {})
+        for kind, (estimator, num) in estimators(name).items():
+            if kind in records:
+                continue
             records[kind] = measured(problem, estimator, int(num * scale))
             print(name, kind, records[kind].get("z"), file=sys.stderr, flush=True)
-        result["exact"][name] = records
-        result["overhead"][name] = overhead(problem, int(NUM * scale))
-        keep()
-    if "growth" not in result and not options.only:
-        result["growth"] = growth()
-        keep()
-    if "vilar" not in result and (not options.only or "vilar" in options.only):
-        result["vilar"] = vilar(options.models or default_models_directory(), scale)
-        keep()
+            keep()
+        if name not in result["overhead"]:
+            result["overhead"][name] = overhead(problem, int(NUM * scale))
+            keep()
+    models = options.models or default_models_directory()
+    further: dict[str, Callable[[], Any]] = {
+        "growth": lambda: growth((5.0, 20.0, 80.0), (10.0,)),
+        "growth by size": lambda: growth((20.0,), (10.0, 40.0, 160.0)),
+        "vilar": lambda: vilar(models, scale),
+        "il2": lambda: il2(scale),
+    }
+    for name, work in further.items():
+        if name not in result and (not options.only or name in options.only):
+            result[name] = work()
+            print(name, file=sys.stderr, flush=True)
+            keep()
     text = tables(result)
     print(text)
     if options.markdown:

@@ -232,6 +232,15 @@ def _with_infusions(
     return extended, pharmacokinetics
 
 
+def _alike(responses: Mapping[str, ModalResponse]) -> tuple[int, ...]:
+    """For every input the position of one with the same decay rates, perhaps its own."""
+    names = tuple(responses)
+    likes = [name if r.like is None else r.like for name, r in responses.items()]
+    return tuple(
+        names.index(like if like in names else own) for own, like in zip(names, likes, strict=True)
+    )
+
+
 def _fill(
     network: ReactionNetwork,
     responses: Mapping[str, ModalResponse],
@@ -261,7 +270,7 @@ def _fill(
     )
     keep = fill_keep(doses, timeline, len(names))
     return DosingSchedule(
-        layout=InputLayout(names, tuple(part.num_modes for part in parts)),
+        layout=InputLayout(names, tuple(part.num_modes for part in parts), _alike(responses)),
         rates=_flat([np.concatenate([np.zeros((1, p.num_rows)), p.rates]) for p in parts]),
         initial=_flat([part.start() for part in parts]),
         gains=_flat([_unit_bolus(part) for part in parts]),

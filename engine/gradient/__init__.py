@@ -12,10 +12,12 @@ from engine.gradient.estimate import estimate as estimate
 from engine.gradient.expected import expected as expected
 from engine.gradient.fitted_critic import FittedCritic as FittedCritic
 from engine.gradient.martingale_critic import MartingaleCritic as MartingaleCritic
+from engine.gradient.network_critic import NetworkCritic as NetworkCritic
 from engine.gradient.outcome import Outcome as Outcome
 from engine.gradient.pathwise import Pathwise as Pathwise
 from engine.gradient.result import Gradient as Gradient
 from engine.gradient.score_function import ScoreFunction as ScoreFunction
+from engine.gradient.table_critic import TableCritic as TableCritic
 from engine.gradient.targets import InitialCount as InitialCount
 from engine.gradient.targets import PharmacokineticParameter as PharmacokineticParameter
 from engine.gradient.targets import PopulationMean as PopulationMean

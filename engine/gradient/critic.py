@@ -120,11 +120,6 @@ class CriticSums(LaneSums):
         """Where the absorbing condition stands among the expressions."""
         return self.num_sums + sum(len(m.weights) for m in self.martingales)
 
-    @property
-    def _own(self) -> range:
-        """Sums that stand still once the outcome is decided: M and the conditional terms."""
-        return range(len(self.martingales) - 1, self.num_sums)
-
     def start(self, jump: Jump, observe: Observe) -> State:
         """Zero, and open unless the condition holds at once."""
         zeros = (jnp.zeros_like(jump.time),) * (2 * self.num_sums)
@@ -132,30 +127,33 @@ class CriticSums(LaneSums):
             return zeros
         return (*zeros, self._open(jnp.ones_like(jump.time), jump, observe))
 
-    def interval(self, state: State, interval: Interval, observe: Observe) -> State:
+    def _gained(self, state: State, interval: Interval, observe: Observe) -> list[Array]:
         """As `LaneSums`; nothing is believed any more where the outcome is decided."""
-        after = super().interval(state[: 2 * self.num_sums], interval, observe)
-        return after if self.absorbing is None else self._held(state, after)
+        gained = super()._gained(state, interval, observe)
+        return gained if self.absorbing is None else self._while_open(state[-1], gained)
 
     def jump(self, state: State, jump: Jump, observe: Observe) -> State:
         """As `LaneSums`, and the condition after it."""
-        after = super().jump(state[: 2 * self.num_sums], jump, observe)
+        after = super().jump(state, jump, observe)
         if self.absorbing is None:
             return after
-        held = self._held(state, after)
-        return (*held[:-1], self._open(state[-1], jump, observe))
+        return (*after[:-1], self._open(state[-1], jump, observe))
 
-    def _held(self, state: State, after: State) -> State:
-        result = list(after)
-        for index in self._own:
-            for word in (2 * index, 2 * index + 1):
-                result[word] = jnp.where(state[-1] > 0, after[word], state[word])
-        return (*result, state[-1])
+    def _added(self, state: State, jump: Jump, observe: Observe) -> list[Array]:
+        """As `LaneSums`; the belief stands still where the outcome is decided."""
+        added = super()._added(state, jump, observe)
+        return added if self.absorbing is None else self._while_open(state[-1], added)
+
+    def _while_open(self, is_open: Array, values: list[Array]) -> list[Array]:
+        """M and the conditional terms, zero once the outcome is decided; the scores go on."""
+        first = len(self.martingales) - 1
+        held = [jnp.where(is_open > 0, value, jnp.float32(0)) for value in values[first:]]
+        return [*values[:first], *held]
 
     def _open(self, is_open: Array, jump: Jump, observe: Observe) -> Array:
         is_over = observe(jump.values, self._condition)
         is_over = is_over if is_over.dtype == bool else is_over != 0
-        return jnp.where(is_over, jnp.float32(0), is_open)
+        return jnp.where(is_over & jump.is_real, jnp.float32(0), is_open)
 
 
 def absorbing_condition(outcome: Outcome, results: np.ndarray) -> Expression | None:

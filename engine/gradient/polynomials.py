@@ -134,15 +134,17 @@ def fit_logistic(design: Array, targets: Array, start: Array | None) -> Array:
     improve it.
     """
     level = float(np.clip(targets.mean(), 1e-6, 1 - 1e-6))
-    weights = np.zeros(design.shape[1]) if start is None else np.array(start)
-    if start is None:
-        weights[0] = np.log(level / (1 - level))
+    constant = np.zeros(design.shape[1])
+    constant[0] = np.log(level / (1 - level))
     ridge = RIDGE * np.ones(design.shape[1])
 
     def loss(w: Array) -> float:
         q = design @ w
         return float(np.mean(np.logaddexp(0.0, q) - targets * q) + 0.5 * np.sum(ridge * w**2))
 
+    # A start that saw no outcome is flat, and Newton's steps from there lead nowhere.
+    is_better = start is not None and loss(np.asarray(start)) < loss(constant)
+    weights = np.array(start) if is_better else constant
     best = loss(weights)
     for _ in range(MOST_STEPS):
         p = 1.0 / (1.0 + np.exp(-np.clip(design @ weights, -500, 500)))

@@ -79,7 +79,7 @@ def directions_of(problem: Problem) -> Prepared:
 
 # Stretches without an event are cut to this share of the fastest time scale of an input where an
 # integrand is not affine in it; and the number of cuts.
-LONGEST_STRETCH, FEWEST_CUTS, MOST_CUTS = 1.0, 16, 128
+LONGEST_STRETCH, FEWEST_CUTS, MOST_CUTS = 0.5, 16, 128
 
 
 def _finely_stopped(found: Prepared) -> Arguments:
@@ -99,7 +99,9 @@ def _finely_stopped(found: Prepared) -> Arguments:
     fastest = max((float(r.rates.max()) for r in responses if r.num_modes), default=0.0)
     length = arguments.horizon - arguments.start
     needed = np.ceil(length * fastest / LONGEST_STRETCH)
-    number = int(np.clip(needed, FEWEST_CUTS, MOST_CUTS))
+    # Laws that mention the time itself have a time scale that nobody knows.
+    is_timed = any(TIME in symbols(reaction.propensity) for reaction in network.reactions)
+    number = int(np.clip(needed, FEWEST_CUTS if is_timed else 1, MOST_CUTS))
     return arguments.with_stops(*np.linspace(arguments.start, arguments.horizon, number + 1))
 
 

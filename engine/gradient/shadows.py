@@ -175,7 +175,7 @@ def response_of(arguments: Arguments, name: str) -> ModalResponse:
     """The response of an input, or its name where there is none."""
     if name not in arguments.inputs:
         raise InvalidInput(f"input '{name}' has no pharmacokinetics; give inputs={{'{name}': ...}}")
-    return arguments.inputs[name].response(arguments.num_patients)
+    return replace(arguments.inputs[name].response(arguments.num_patients), like=name)
 
 
 def pharmacokinetic(

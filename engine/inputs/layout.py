@@ -14,10 +14,13 @@ class InputLayout:
     Args:
         names: the inputs, in the network's order.
         num_modes: decaying modes of each.
+        alike: for each the position of an input with the same decay rates, perhaps its own;
+            default its own.
     """
 
     names: tuple[str, ...] = ()
     num_modes: tuple[int, ...] = ()
+    alike: tuple[int, ...] = ()
 
     @property
     def total(self) -> int:
@@ -39,6 +42,14 @@ class InputLayout:
     def is_level(self, entry: int) -> bool:
         """Whether a position holds a level rather than a mode."""
         return any(entry == positions.start for _, positions in self.entries())
+
+    def rate_of(self, entry: int) -> int:
+        """The first position of a mode with the same decay rate."""
+        owner = self.owner(entry)
+        if not self.alike or self.alike[owner] == owner:
+            return entry
+        starts = [positions.start for _, positions in self.entries()]
+        return starts[self.alike[owner]] + entry - starts[owner]
 
     def owner(self, entry: int) -> int:
         """The number of the input that a position belongs to."""

@@ -32,6 +32,8 @@ class ModalResponse:
         baseline: value without any dose, shape (R,); default 0.
         direct: value per unit of infusion rate that follows the infusion without delay, shape
             (R,); 1 for an input that *is* an infusion rate; default 0.
+        like: the name of an input whose decay rates these are, so that a lane computes the
+            exponentials once for both; default None.
 
     Raises:
         InvalidInput: shapes that do not agree.
@@ -49,6 +51,7 @@ class ModalResponse:
     bioavailability: Array = field(default_factory=lambda: np.ones(1))
     baseline: Array = field(default_factory=lambda: np.zeros(1))
     direct: Array = field(default_factory=lambda: np.zeros(1))
+    like: str | None = None
 
     def __post_init__(self) -> None:
         rates, gains = (np.asarray(a, np.float64) for a in (self.rates, self.gains))
@@ -99,7 +102,7 @@ class ModalResponse:
         """The response of some patients; one shared by all stays shared."""
         if self.num_rows == 1:
             return self
-        taken = {f.name: getattr(self, f.name) for f in fields(self)}
+        taken = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "like"}
         return replace(self, **{k: a[..., indices] for k, a in taken.items() if a is not None})
 
     def require_cleared(self, what: str) -> None:

@@ -141,7 +141,7 @@ def _happen(
         passed=happened.passed,
     )
     is_changed = is_dosed | happened.is_changed
-    lanes = _tally_change(model, constants, lanes, after, is_changed, is_first, visit.now)
+    lanes = _tally_change(model, constants, lanes, after, is_changed, visit, is_first)
     course = course._replace(
         dose_index=dose_index, status=status, truths=happened.truths, pending=happened.pending
     )
@@ -216,16 +216,17 @@ def _tally_change(
     lanes: Lanes,
     counts: tuple[Array, ...],
     is_changed: Array,
+    visit: Visit,
     is_first: Array,
-    now: clock.Time,
 ) -> Lanes:
-    """Tallies after doses and events; they start from what those of time 0 leave."""
+    """Tallies after a stop's doses and events; they start from what those of time 0 leave."""
     if not model.tallies:
         return lanes
     values = model.values(constants, counts, jnp.zeros_like(lanes.remaining))
-    jump = Jump(values, now.high, None, is_changed)
+    jump = Jump(values, visit.now.high, None, is_changed)
     tallies = []
-    for index, after in enumerate(model.jump_tallies(lanes.tallies, jump)):
+    settled = model.settled_tallies(lanes.tallies, visit.is_waiting)
+    for index, after in enumerate(model.jump_tallies(settled, jump)):
         fresh = model.tallies[index].start(jump, model.observe(index))
         tallies.append(tuple(jnp.where(is_first, a, b) for a, b in zip(fresh, after, strict=True)))
     return lanes._replace(tallies=tuple(tallies))

@@ -64,7 +64,7 @@ def averages_over(
         for entry in entries:
             term = _mode(layout, levels, entry, since)
             if not layout.is_level(entry):
-                x = levels.rates[entry] * elapsed
+                x = levels.rates[layout.rate_of(entry)] * elapsed
                 is_long = x > jnp.float32(1e-4)
                 safe = jnp.where(is_long, x, jnp.float32(1))
                 short = jnp.float32(1) - jnp.float32(0.5) * x
@@ -82,7 +82,8 @@ def decayed(layout: InputLayout, levels: Levels, elapsed: Array) -> tuple[Array,
 def _mode(layout: InputLayout, levels: Levels, entry: int, since: Array) -> Array:
     if layout.is_level(entry):
         return levels.amplitudes[entry]
-    return levels.amplitudes[entry] * jnp.exp(-levels.rates[entry] * since)
+    # The same rate written the same way: XLA computes one exponential for all of its modes.
+    return levels.amplitudes[entry] * jnp.exp(-levels.rates[layout.rate_of(entry)] * since)
 
 
 def _total(terms: Sequence[Array]) -> Array:

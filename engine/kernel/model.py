@@ -181,8 +181,19 @@ class LaneModel:
         result = []
         for index, (tally, state) in enumerate(zip(self.tallies, states, strict=True)):
             after = tally.jump(state, jump, self.observe(index))
+            if tally.is_additive:
+                result.append(after)
+                continue
             kept = zip(after, state, strict=True)
             result.append(tuple(jnp.where(jump.is_real, a, b) for a, b in kept))
+        return tuple(result)
+
+    def settled_tallies(self, states: tuple[tuple[Array, ...], ...], is_stopped: Array) -> Any:
+        """Every tally at a stop; lanes that did not come to one keep their state."""
+        result = []
+        for tally, state in zip(self.tallies, states, strict=True):
+            pairs = zip(tally.settle(state), state, strict=True)
+            result.append(tuple(b if a is b else jnp.where(is_stopped, a, b) for a, b in pairs))
         return tuple(result)
 
 

@@ -32,7 +32,6 @@ class Interval(NamedTuple):
         is_moving: whether the observed expression depends on time or an input.
         is_affine: whether it is affine in them.
         share: computes a tree of arrays once for all that use it; XLA would do it again for each.
-        known: a fraction of the stretch, 0 or 1, at which the environment costs nothing more.
         is_leap: whether many events fell into it, and counts are taken to move linearly.
     """
 
@@ -42,7 +41,6 @@ class Interval(NamedTuple):
     is_moving: bool
     is_affine: bool
     share: Callable[[Any], Any] = lambda values: values
-    known: tuple[float, Mapping[str, Array]] | None = None
     is_leap: bool = False
 
 
@@ -101,6 +99,14 @@ class Tally(ABC):
     @abstractmethod
     def jump(self, state: State, jump: Jump, observe: Observe) -> State:
         """State after a change of counts."""
+
+    # Whether `interval` changes nothing over no time, and `jump` nothing where no reaction fired:
+    # then the lane need not choose between the state before and after.
+    is_additive = False
+
+    def settle(self, state: State) -> State:
+        """State at a stop of the lane; sums fold there what they added since the last one."""
+        return state
 
     num_words = 1
 

@@ -101,15 +101,15 @@ def tally(
 
     def at(fraction: float) -> Mapping[str, Array]:
         left = lanes.remaining - jnp.float32(fraction) * elapsed
-        return model.values(constants, lanes.counts, left) | shared
+        values = model.values(constants, lanes.counts, left)
+        # Each of many sums would compute the exponentials of every level again.
+        return values | share({name: values[name] for name in levels}) | shared
 
     def average() -> Mapping[str, Array]:
         return model.averages(constants, lanes.counts, lanes.remaining, elapsed) | shared
 
     after = model.values(constants, counts, time_left)
     whole = {**last, **shared, **levels}
-    # Thinning looks at the propensities where the stretch ends, others where it begins.
-    known = None if model.is_looking else (1.0 if model.is_thinned else 0.0, whole)
     jump = Jump(after, constants.stop - time_left, fired, is_fired, whole, share)
     states = []
     for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
@@ -121,8 +121,10 @@ def tally(
             model.tally_moves(index),
             model.tally_is_affine(index),
             share,
-            known,
         )
         passed = tally.interval(state, stretch, observe)
+        if tally.is_additive:
+            states.append(passed)
+            continue
         states.append(tuple(jnp.where(is_alive, a, b) for a, b in zip(passed, state, strict=True)))
     return model.jump_tallies(tuple(states), jump)

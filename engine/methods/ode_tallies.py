@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from engine.errors import InvalidInput
 from engine.kernel.tallies import (
+    FinalValue,
     FirstPassage,
     Maximum,
     Minimum,
@@ -89,6 +90,9 @@ class Tallies:
             elif isinstance(tally, FirstPassage):
                 is_passed = truth(self._conditions[index], values)
                 seen = jnp.where(is_passed, jnp.minimum(found[index], time), found[index])
+            elif isinstance(tally, FinalValue):
+                # The last look is at the horizon.
+                seen = number(tally.expression, values)
             else:
                 continue
             found = found.at[index].set(seen)
@@ -118,7 +122,7 @@ def check_tallies(network: ReactionNetwork, tallies: Mapping[str, Tally]) -> Non
     Raises:
         InvalidInput: a firing count, an unknown kind, an unknown name.
     """
-    known = (TimeIntegral, Maximum, Minimum, FirstPassage, Occupation)
+    known = (TimeIntegral, Maximum, Minimum, FirstPassage, Occupation, FinalValue)
     for name, tally in tallies.items():
         if not isinstance(tally, known):
             raise InvalidInput(

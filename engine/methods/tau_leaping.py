@@ -65,9 +65,9 @@ class TauLeaping:
     times are exact.
 
     Args:
-        epsilon: largest relative change of a propensity in a leap, 0 to 1; default 0.13, with which
-            order 2 is nearer to the truth than order 1 with the 0.03 of Cao et al., in a third of the
-            time.
+        epsilon: largest relative change of a propensity in a leap, 0 to 1; default 0.13, with
+            which order 2 is nearer to the truth than order 1 with the 0.03 of Cao et al., in half
+            the time.
         order: 1 or 2: means and variances are off by a multiple of epsilon to this power. Critical
             reactions and inputs that jump are followed to order 1 by both.
         max_events: steps per trajectory after which it stops; default 50 million.

@@ -1,0 +1,123 @@
+"""Each fitted critic against the exact slopes of the bistable switch, and its own refusals."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import engine
+from engine.gradient import (
+    FittedCritic,
+    MartingaleCritic,
+    NetworkCritic,
+    Outcome,
+    ScoreFunction,
+    TableCritic,
+)
+from engine.gradient.critic import Critic, CriticSums
+from engine.gradient.polynomials import fit_logistic
+from tests.gradient.bistable import COMMON, HORIZON, MODEL, OUTCOME, RARE, TARGETS, dosing
+from tests.gradient.problems import BIRTH_DEATH, TELEGRAPH, check_gradient, estimated
+from tests.gradient.test_doses import SLOPES
+
+CRITICS: list[Critic] = [FittedCritic(), TableCritic(), NetworkCritic()]
+NAMES = [type(one).__name__ for one in CRITICS]
+
+
+def switching(estimator: Any, constants: dict[str, float], seed: int = 1) -> Any:
+    return engine.gradient.estimate(
+        MODEL,
+        estimator,
+        OUTCOME,
+        list(TARGETS.values()),
+        HORIZON,
+        key=jax.random.key(seed),
+        num_patients=10_000,
+        params=constants,
+        **dosing(),
+    )
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("critic", CRITICS, ids=NAMES)
+def test_a_first_passage_varies_ten_times_less(critic: Critic) -> None:
+    score = switching(ScoreFunction(is_regressed=False), COMMON)
+    found = switching(MartingaleCritic(critic), COMMON)
+    truth = np.array(list(SLOPES.values()))
+    assert check_gradient(found, truth)
+    assert not check_gradient(found, 1.2 * truth)
+    ratios = (score.standard_errors / found.standard_errors) ** 2
+    assert np.exp(np.log(ratios).mean()) > 10
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("critic", CRITICS, ids=NAMES)
+def test_a_last_cell_without_the_outcome_does_not_spoil_the_others(critic: Critic) -> None:
+    assert switching(MartingaleCritic(critic), RARE).residual_variance_ratio < 0.25
+
+
+@pytest.mark.parametrize(
+    "critic",
+    [
+        TableCritic(num_starts=2000, num_levels=24),
+        pytest.param(NetworkCritic(num_starts=1000, num_cells=16), marks=pytest.mark.full),
+    ],
+    ids=NAMES[1:],
+)
+def test_a_threshold(critic: Critic, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = Outcome(engine.FinalValue("X"), lambda x: x > 14)
+    truth = BIRTH_DEATH.gradient(lambda x: x[:, 0] > 14)
+    found = estimated(BIRTH_DEATH, MartingaleCritic(critic), outcome, ["k", "g"], 8000)
+    assert check_gradient(found, truth)
+    assert found.residual_variance_ratio < 0.2
+    right = CriticSums.result
+
+    def wrong(self: CriticSums, words: np.ndarray) -> np.ndarray:
+        sums = np.array(right(self, words))
+        sums[:, len(self.martingales) :] *= 0.85
+        return sums
+
+    monkeypatch.setattr(CriticSums, "result", wrong)
+    again = estimated(BIRTH_DEATH, MartingaleCritic(critic), outcome, ["k", "g"], 8000)
+    assert not check_gradient(again, truth)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("critic", CRITICS[1:], ids=NAMES[1:])
+def test_two_species_and_a_mean(critic: Critic) -> None:
+    found = estimated(
+        TELEGRAPH,
+        MartingaleCritic(critic),
+        engine.FinalValue("m"),
+        list(TELEGRAPH.parameters),
+        8000,
+    )
+    assert check_gradient(found, TELEGRAPH.gradient(lambda x: x[:, 2]))
+    assert found.residual_variance_ratio < 0.1
+
+
+def test_a_flat_start_does_not_stop_newton() -> None:
+    x = np.linspace(-2, 2, 400)
+    design = np.stack([np.ones_like(x), x], axis=1)
+    truth = np.array([-1.0, 2.0])
+    targets = 1 / (1 + np.exp(-design @ truth))
+    for start in (None, np.array([-30.0, 0.0]), np.array([0.0, 1.0])):
+        assert np.allclose(fit_logistic(design, targets, start), truth, atol=1e-3)
+
+
+def test_bad_options_are_named() -> None:
+    with pytest.raises(engine.InvalidInput, match="name one species, or two"):
+        TableCritic(species=("X", "X"))
+    with pytest.raises(engine.InvalidInput, match="at least 2"):
+        TableCritic(num_levels=1)
+    with pytest.raises(engine.InvalidInput, match="num_units=0"):
+        NetworkCritic(num_units=0)
+    with pytest.raises(engine.InvalidInput, match="not a species"):
+        estimated(
+            BIRTH_DEATH,
+            MartingaleCritic(TableCritic(species=("Y",))),
+            Outcome(engine.FinalValue("X"), lambda x: x > 14),
+            "k",
+            100,
+        )
