@@ -99,8 +99,8 @@ def tally(
     shared = share(model.shared_values(last) | levels)
     levels = {name: shared.pop(name) for name in levels}
 
-    def at(fraction: float) -> Mapping[str, Array]:
-        left = lanes.remaining - jnp.float32(fraction) * elapsed
+    def at(fraction: float | Array) -> Mapping[str, Array]:
+        left = lanes.remaining - jnp.asarray(fraction, jnp.float32) * elapsed
         values = model.values(constants, lanes.counts, left)
         # Each of many sums would compute the exponentials of every level again.
         return values | share({name: values[name] for name in levels}) | shared
