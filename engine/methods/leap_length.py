@@ -23,6 +23,9 @@ FEW = 0.1
 # By how much of itself the total propensity may change with time and inputs in a step: exact steps
 # take it as it is at their beginning.
 MOST_BY_INPUTS = 0.09
+# The largest relative change in a leap of a propensity whose reaction fires alone: its hazard is
+# taken as it is at the beginning.
+MOST_BY_LEAPS = 0.03
 # No limit on a leap.
 UNLIMITED = 1e30
 TINY = 1e-37
@@ -123,10 +126,28 @@ def leap_length(
         if order is None or not flows:
             continue
         x = counts[species].astype(jnp.float32)
-        bound = jnp.maximum(jnp.float32(epsilon) * x / order, jnp.float32(1))
+        most = _largest_change(model, epsilon, is_critical, found.propensities, name)
+        bound = jnp.maximum(most * x / order, jnp.float32(1))
         time = _time_to_move(bound, flows) if is_noisy else _time_to_drift(epsilon, x, bound, flows)
         longest = jnp.minimum(longest, time)
     return longest
+
+
+def _largest_change(
+    model: LaneModel,
+    epsilon: float,
+    is_critical: Sequence[Array | None],
+    propensities: Sequence[Array],
+    name: str,
+) -> Array:
+    """Epsilon; less for a species that the law of a critical reaction contains."""
+    most = jnp.float32(epsilon)
+    if epsilon <= MOST_BY_LEAPS:
+        return most
+    for law, critical, a in zip(model.program.laws, is_critical, propensities, strict=True):
+        if critical is not None and name in symbols(model.program.without_rules(law)):
+            most = jnp.where(critical & (a > 0), jnp.float32(MOST_BY_LEAPS), most)
+    return most
 
 
 def _time_to_move(bound: Array, flows: Sequence[tuple[int, Array]]) -> Array:
@@ -170,16 +191,18 @@ def _highest_order(model: LaneModel, order: Sequence[Array], name: str) -> Array
     return highest
 
 
-def critical(
-    model: LaneModel, counts: Sequence[Array], propensities: Sequence[Array]
-) -> list[Array | None]:
-    """For every reaction whether it is critical; None where it uses nothing up."""
+def critical(model: LaneModel, counts: Sequence[Array]) -> list[Array | None]:
+    """For every reaction whether it is critical; None where it uses nothing up.
+
+    Also where its propensity is zero: what appears in the first half of a leap of order 2 may not
+    be used up in the second, whose length does not know of it (vilar had 1.8% too many events).
+    """
     result: list[Array | None] = []
-    for row, a in zip(model.net_changes, propensities, strict=True):
+    for row in model.net_changes:
         is_short: Array | None = None
         for species, change in enumerate(row):
             if change < 0:
                 is_few = counts[species] < jnp.int32(-CRITICAL_BELOW * int(change))
                 is_short = is_few if is_short is None else is_short | is_few
-        result.append(None if is_short is None else is_short & (a > 0))
+        result.append(is_short)
     return result

@@ -34,8 +34,13 @@ def stepper_of(
     service_cost: float,
     real: frozenset[str] = frozenset(),
     packing: Packing = AS_THEY_ARE,
+    fewest_lanes: int = 0,
 ) -> Stepper:
-    """What the lane machine needs of a method, with the limits that all methods share."""
+    """What the lane machine needs of a method, with the limits that all methods share.
+
+    A step of many small operations pays for each of them once, whatever the number of lanes:
+    `fewest_lanes` asks for more of them than `default_lanes` would take.
+    """
     # Triton has no gathers: a step that needs them is a loop of XLA's on every device.
     is_elementwise = packing is AS_THEY_ARE
     driver = drivers.current() if is_elementwise else drivers.without_kernel(drivers.current())
@@ -48,7 +53,7 @@ def stepper_of(
         real=real,
         service_cost=service_cost,
         queue_size=method.queue_size,
-        lanes=method.lanes or default_lanes(network, num_trajectories, driver),
+        lanes=method.lanes or max(fewest_lanes, default_lanes(network, num_trajectories, driver)),
         block=method.block,
         driver=driver,
         packing=packing,

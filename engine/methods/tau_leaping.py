@@ -161,7 +161,7 @@ def plan(
     """Decide between a leap and an exact step; also returns the total propensity."""
     # Without this every species' bound on the leap computes all propensities again.
     found = materialise(constants.is_running, rates(model, epsilon, constants, lanes))
-    is_critical = critical(model, lanes.counts, found.propensities)
+    is_critical = critical(model, lanes.counts)
     longest = leap_length(model, epsilon, lanes.counts, found, is_critical)
     longest = jnp.minimum(longest, lanes.scale)
     total = total_of(found.propensities)
