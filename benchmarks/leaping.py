@@ -39,11 +39,11 @@ class Claim:
 
 
 CLAIMS = (
-    Claim("dimer_decay", "TauLeaping", full=(20_000, 40_000), quick=(2_000, 4_000)),
+    Claim("dimer_decay", "TauLeaping", full=(100_000, 200_000), quick=(2_000, 4_000)),
     Claim("dimer_decay_published", "TauLeaping", quick=(200, 2_000), full=(2_000, 8_000)),
-    Claim("jakstat_many", "TauLeaping", full=(256, 1_024)),
-    Claim("nfkb", "TauLeaping", full=(64, 512)),
-    Claim("il2_consumed", "Hybrid", {"plenty": 10}, 1.0, 10.0, full=(128, 1_024)),
+    Claim("jakstat_many", "TauLeaping", full=(1_024, 4_096)),
+    Claim("nfkb", "TauLeaping", full=(256, 2_048)),
+    Claim("il2_consumed", "Hybrid", {"plenty": 10}, 1.0, 10.0, full=(512, 4_096)),
 )
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from engine.kernel.model import LaneModel
@@ -16,7 +17,7 @@ from engine.kernel.state import Constants, Lanes
 from engine.kinetics.evaluate import evaluate
 from engine.network.expressions import Call, Expression, Symbol, symbols
 
-# A reaction whose reactants allow fewer firings than this is critical: it fires one at a time.
+# A species is short where a reaction could fire less often than this before it is used up.
 CRITICAL_BELOW = 10
 # A real number of molecules below which its life time is not followed.
 FEW = 0.1
@@ -192,17 +193,19 @@ def _highest_order(model: LaneModel, order: Sequence[Array], name: str) -> Array
 
 
 def critical(model: LaneModel, counts: Sequence[Array]) -> list[Array | None]:
-    """For every reaction whether it is critical; None where it uses nothing up.
+    """For every reaction whether it is critical; None where it never is.
 
-    Also where its propensity is zero: what appears in the first half of a leap of order 2 may not
-    be used up in the second, whose length does not know of it (vilar had 1.8% too many events).
+    A species is short where 10 firings of some reaction would use it up. Critical are all reactions
+    that use up or make what is short, not only those that use it up, as in Cao et al.: a molecule
+    that is made in a leap would live to its end, however short its life (a species with half a
+    molecule on average had twice as many).
     """
+    uses = np.maximum(-model.net_changes, 0).max(axis=0)
     result: list[Array | None] = []
     for row in model.net_changes:
-        is_short: Array | None = None
-        for species, change in enumerate(row):
-            if change < 0:
-                is_few = counts[species] < jnp.int32(-CRITICAL_BELOW * int(change))
-                is_short = is_few if is_short is None else is_short | is_few
-        result.append(is_short)
+        is_critical: Array | None = None
+        for species in np.flatnonzero((row != 0) & (uses > 0)):
+            is_short = counts[species] < jnp.int32(CRITICAL_BELOW * int(uses[species]))
+            is_critical = is_short if is_critical is None else is_critical | is_short
+        result.append(is_critical)
     return result

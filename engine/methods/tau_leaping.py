@@ -53,11 +53,11 @@ class TauLeaping:
     where g_i is the largest order (sum of elasticities) of the laws that species i enters. The last
     term is ours: loss_i = sum_j max(-v_ij, 0) a_j. Near a steady state mu_i vanishes, and without
     it a leap may exceed the species' own life time, which inflates its variance by half the ratio.
-    Critical reactions (within 10 firings of using up a reactant) fire one at a time, by their
-    exponential clock; a leap that would make a count negative is taken again at half its length; a
-    leap of fewer than 4 events is replaced by an exact step. Inputs and time enter by their means
-    over a leap, which is cut where their change would move the total propensity by more than
-    3 epsilon, 9% at most.
+    Critical reactions (those that change a species within 10 firings of being used up) fire one at
+    a time, by their exponential clock; a leap that would make a count negative is taken again at
+    half its length; a leap of fewer than 4 events is replaced by an exact step. Inputs and time
+    enter by their means over a leap, which is cut where their change would move the total
+    propensity by more than 3 epsilon, 9% at most.
 
     Events on counts are seen at the end of the leap that brings them: where their time matters,
     lower epsilon. First passages and integrals use counts interpolated within a leap; maxima are of

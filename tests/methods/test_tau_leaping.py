@@ -161,6 +161,21 @@ def test_a_switch_among_thousands_is_exact() -> None:
     assert check_variances(product, covariance[:, 2, 2], slack=0.03 * covariance[:, 2, 2])
 
 
+def test_what_is_used_up_at_once_among_thousands_that_leap() -> None:
+    """Half a molecule on average, made during leaps: a Poisson number, its own rate decides.
+
+    Where only its loss was critical, what a leap made lived to its end: twice as many on average.
+    """
+    model = network(
+        {"A": 0, "P": 20_000},
+        [("0 -> A", 100.0), ("A -> 0", 200.0), ("0 -> P", 20_000.0), ("P -> 0", 1.0)],
+    )
+    found = leaping(model, 20_000, ts=np.array([0.5]))["A"].astype(float)
+    assert_holds_and_twin_fails(
+        lambda m: check_means(found, m, np.sqrt(0.5), slack=0.02), np.array([0.5]), np.array([0.55])
+    )
+
+
 def test_no_count_goes_negative() -> None:
     """Fast decay from thousands to nothing, and a reaction that takes three at once."""
     model = network({"X": 30_000, "Y": 0}, [("X -> 0", 3.0), ("3 X -> Y", 1e-9), ("0 -> X", 2.0)])
