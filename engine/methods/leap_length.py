@@ -204,7 +204,7 @@ def critical(model: LaneModel, counts: Sequence[Array]) -> list[Array | None]:
     result: list[Array | None] = []
     for row in model.net_changes:
         is_critical: Array | None = None
-        for species in np.flatnonzero((row != 0) & (uses > 0)):
+        for species in np.flatnonzero((row != 0) & (uses > 0)).tolist():
             is_short = counts[species] < jnp.int32(CRITICAL_BELOW * int(uses[species]))
             is_critical = is_short if is_critical is None else is_critical | is_short
         result.append(is_critical)
