@@ -104,3 +104,13 @@ def grid(records: Sequence[Record], x: str, y: str, unit: str, scale: float = 1.
         rows.append(cells)
     shown = [value if isinstance(value, str) else f"{value:,}" for value in values]
     return markdown([unit, *shown], rows)
+
+
+BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
+
+
+def with_tables(page: str, text: str) -> str:
+    """A page with what stands between its two marks replaced."""
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}{text}{END}{after}"

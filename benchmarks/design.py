@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.comparing import with_tables
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ("storm", "storm_fractions", "low_dose_il2", "mutein")
 # Times the optimiser's simulations, and the fewest patients of a point of the grid.
 FACTOR, FEWEST = 10, 100
-BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
 
 
 def measured(name: str, is_quick: bool) -> dict[str, Any]:
@@ -164,9 +165,7 @@ def main() -> None:
     text = tables(result)
     print(text)
     if given.markdown:
-        page = given.markdown.read_text()
-        first, rest = page.split(BEGIN)
-        given.markdown.write_text(first + BEGIN + text + END + rest.split(END)[1])
+        given.markdown.write_text(with_tables(given.markdown.read_text(), text))
 
 
 if __name__ == "__main__":

@@ -25,12 +25,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.comparing import with_tables
+
 NUM = 100_000
 # Pairs of a coupled difference, of which each parameter needs its own.
 NUM_PAIRS = 20_000
 VILAR_NUM = 1000
 VILAR_RATES = ("k_txAp", "k_tlA", "k_bindC", "k_degR")
-BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
 
 
 def problems() -> dict[str, dict[str, Any]]:
@@ -364,9 +365,7 @@ def main() -> None:
     text = tables(result)
     print(text)
     if options.markdown:
-        page = options.markdown.read_text()
-        first, rest = page.split(BEGIN)
-        options.markdown.write_text(first + BEGIN + text + END + rest.split(END)[1])
+        options.markdown.write_text(with_tables(options.markdown.read_text(), text))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ Everything between the two marks of the README is replaced; `docs/methods.md` is
 import json
 from pathlib import Path
 
+from benchmarks.comparing import with_tables
 from benchmarks.question import Result
 from benchmarks.questions import QUESTIONS
 
 HERE = Path(__file__).parent
 METHODS = HERE.parent / "docs" / "methods.md"
-BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
 
 
 def results_of(name: str, folder: Path = HERE / "results") -> list[Result]:
@@ -48,10 +48,8 @@ def section(name: str) -> str:
 def write_tables() -> None:
     """Rewrite the README's tables and the methods' table of the docs."""
     readme = HERE / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
-    _, after = rest.split(END)
     sections = [text for text in map(section, QUESTIONS) if text]
-    readme.write_text(f"{before}{BEGIN}\n{chr(10).join(sections)}\n{END}{after}")
+    readme.write_text(with_tables(readme.read_text(), f"\n{chr(10).join(sections)}\n"))
     accuracy = results_of("accuracy")
     if accuracy:
         parts = [

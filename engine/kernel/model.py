@@ -146,6 +146,14 @@ class LaneModel:
             base |= levels.averages_over(self.layout, constants.levels, since, elapsed)
         return self.program.environment(base, jnp, jnp.float32)
 
+    def values_over(
+        self, constants: Constants, counts: Sequence[Array], remaining: Array, elapsed: Array
+    ) -> dict[str, Array]:
+        """The environment over a stretch: `averages` where something moves, else `values`."""
+        if self.is_thinned:
+            return self.averages(constants, counts, remaining, elapsed)
+        return self.values(constants, counts, remaining)
+
     def upper_bounds(
         self, constants: Constants, counts: Sequence[Array], remaining: Array, left: Array
     ) -> list[Array]:

@@ -96,11 +96,7 @@ def step(model: LaneModel, dt: float, constants: Constants, lanes: Lanes) -> Lan
     is_reached = ~(lanes.remaining > jnp.float32(1.01 * dt))
     length = jnp.where(is_reached, lanes.remaining, jnp.float32(dt))
     elapsed = jnp.where(is_taken, length, jnp.float32(0))
-    values = (
-        model.averages(constants, lanes.counts, lanes.remaining, elapsed)
-        if model.is_thinned
-        else model.values(constants, lanes.counts, lanes.remaining)
-    )
+    values = model.values_over(constants, lanes.counts, lanes.remaining, elapsed)
     propensities = model.propensities(values)
     extents, generator = _extents(propensities, elapsed, lanes.generator)
     extents, generator = materialise(constants.is_running, (extents, generator))

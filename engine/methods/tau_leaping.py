@@ -201,15 +201,15 @@ class Leap(NamedTuple):
     """What the reactions that fire together do.
 
     Attributes:
-        firings: how often each fires.
+        firings: how often each fires; not at all where the leap is taken again.
         counts: the counts to which that leads.
-        is_possible: lanes in which no count was negative on the way.
+        is_rejected: lanes in which a count was negative on the way.
         generator: the random numbers that follow.
     """
 
     firings: list[Array]
     counts: tuple[Array, ...]
-    is_possible: Array
+    is_rejected: Array
     generator: random.Words
 
 
@@ -227,28 +227,28 @@ def leap(
     means = [mean * part for mean in chosen.means]
     firings, generator = _firings(constants.is_running, means, is_leap, generator)
     counts = _moved(model, lanes.counts, firings)
-    is_possible = ~(is_leap & _is_any_negative(counts))
-    if order == 1:
-        return Leap(firings, counts, is_possible, generator)
-    firings, counts, generator = materialise(constants.is_running, (firings, counts, generator))
-    means = _corrected(model, constants, lanes, chosen, counts)
-    means = [jnp.where(is_leap, mean, jnp.float32(0)) for mean in means]
-    more, generator = _firings(constants.is_running, means, is_leap, generator)
-    firings = [a + b for a, b in zip(firings, more, strict=True)]
-    counts = _moved(model, counts, more)
-    return Leap(firings, counts, is_possible & ~(is_leap & _is_any_negative(counts)), generator)
+    is_rejected = is_leap & _is_any_negative(counts)
+    if order == 2:
+        firings, counts, generator = materialise(constants.is_running, (firings, counts, generator))
+        means = _corrected(model, constants, lanes, chosen, counts)
+        means = [jnp.where(is_leap, mean, jnp.float32(0)) for mean in means]
+        more, generator = _firings(constants.is_running, means, is_leap, generator)
+        firings = [a + b for a, b in zip(firings, more, strict=True)]
+        counts = _moved(model, counts, more)
+        is_rejected = is_rejected | (is_leap & _is_any_negative(counts))
+    counts, is_rejected = materialise(constants.is_running, (counts, is_rejected))
+    firings = [jnp.where(is_rejected, jnp.int32(0), number) for number in firings]
+    pairs = zip(lanes.counts, counts, strict=True)
+    counts = tuple(jnp.where(is_rejected, old, new) for old, new in pairs)
+    return Leap(firings, counts, is_rejected, generator)
 
 
 def _corrected(
     model: LaneModel, constants: Constants, lanes: Lanes, chosen: Step, counts: tuple[Array, ...]
 ) -> list[Array]:
     """Mean firings in the second half: (2 a(x*) - a(x))+ tau / 2, with x* half way."""
-    if model.is_thinned:
-        values = model.averages(constants, counts, lanes.remaining, chosen.length)
-    else:
-        values = model.values(constants, counts, lanes.remaining)
+    ahead = model.propensities(model.values_over(constants, counts, lanes.remaining, chosen.length))
     means = []
-    ahead = model.propensities(values)
     for a, mean, one in zip(ahead, chosen.means, chosen.is_critical, strict=True):
         corrected = held(a * chosen.leap_time, one) - jnp.float32(0.5) * mean
         means.append(jnp.maximum(corrected, jnp.float32(0)))
@@ -266,13 +266,10 @@ def step(model: LaneModel, options: Options, constants: Constants, lanes: Lanes)
     chosen, total = plan(model, options.epsilon, constants, lanes, unit_wait, share)
     chosen, total = materialise(constants.is_running, (chosen, total))
 
-    firings, drifted, is_possible, generator = leap(
+    firings, drifted, is_rejected, generator = leap(
         model, options.order, constants, lanes, chosen, generator
     )
-    drifted, is_rejected = materialise(constants.is_running, (drifted, ~is_possible))
     target = jnp.where(is_alive & ~is_rejected, chosen.target, jnp.float32(jnp.inf))
-    pairs = zip(lanes.counts, drifted, strict=True)
-    drifted = tuple(jnp.where(is_rejected, old, new) for old, new in pairs)
     counts, fired = fire(model, drifted, chosen.alone, target)
     counts, drifted = materialise(constants.is_running, (counts, drifted))
 
@@ -290,9 +287,6 @@ def step(model: LaneModel, options: Options, constants: Constants, lanes: Lanes)
     remaining = held_for_events(model, constants, counts, remaining, is_taken)
     limit = jnp.where(is_rejected, jnp.float32(0.5) * chosen.length, jnp.float32(UNLIMITED))
     limit = jnp.where(total < jnp.inf, limit, jnp.float32(jnp.nan))
-    num_fired = is_single.astype(jnp.int32)
-    for count in firings:
-        num_fired = num_fired + jnp.where(is_rejected, jnp.int32(0), count)
     return Lanes(
         counts,
         generator,
@@ -300,7 +294,7 @@ def step(model: LaneModel, options: Options, constants: Constants, lanes: Lanes)
         jnp.where(is_taken, compensation, lanes.compensation),
         jnp.where(is_alive, limit, lanes.scale),
         lanes.num_steps + is_alive.astype(jnp.int32),
-        lanes.num_events + num_fired,
+        lanes.num_events + is_single.astype(jnp.int32) + total_of(firings),
         tallies,
     )
 
