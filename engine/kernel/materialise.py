@@ -1,5 +1,6 @@
 """Keep XLA from computing shared values again for everything that uses them."""
 
+from collections.abc import Callable
 from typing import Literal, TypeVar
 
 import jax
@@ -17,11 +18,30 @@ def materialise(is_running: Array | Literal[True], values: T) -> T:
     vilar ran at 28 million events/s instead of 60 to 90. `lax.optimization_barrier` is removed
     before fusion; a conditional is not, as long as its predicate is known only at run time.
 
+    Every array is copied once: `compute_once` is better where the values are made on the spot.
+
     Args:
         is_running: scalar, true while any lane is alive; where it is false nobody looks at the
             values. The constant True inside a kernel, whose values stay in registers anyway.
         values: a tree of arrays.
     """
+    return compute_once(is_running, lambda: values)
+
+
+def compute_once(is_running: Array | Literal[True], compute: Callable[[], T]) -> T:
+    """What `compute` makes, computed once and written to memory where it is to stay.
+
+    `materialise(is_running, compute())` without its copies, which took an eighth of a step: vilar
+    went from 310 to 360 million events/s.
+
+    Args:
+        is_running: as of `materialise`.
+        compute: gives a tree of arrays.
+    """
     if is_running is True:
-        return values
-    return lax.cond(is_running, lambda v: v, lambda v: jax.tree.map(jnp.zeros_like, v), values)
+        return compute()
+
+    def nothing() -> T:
+        return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(compute))
+
+    return lax.cond(is_running, compute, nothing)

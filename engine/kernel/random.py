@@ -85,6 +85,13 @@ def fine_uniform(bits: Array, extra: Array) -> Array:
     return (_to_float(bits >> jnp.uint32(1)) + low) * jnp.float32(2.0**-31)
 
 
+def wait_and_share(state: Words) -> tuple[Array, Array, Words]:
+    """What one event needs: a unit exponential, a uniform that chooses, and the next state."""
+    wait_bits, state = draw(state)
+    choice_bits, state = draw(state)
+    return exponential(wait_bits), fine_uniform(choice_bits, wait_bits), state
+
+
 _LOG_COEFFICIENTS = (
     7.0376836292e-2,
     -1.1514610310e-1,

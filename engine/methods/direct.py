@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from engine.kernel import random
-from engine.kernel.materialise import materialise
+from engine.kernel.materialise import compute_once, materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.state import Constants, Lanes, Stepper
 from engine.kernel.tallies import Jump
@@ -118,21 +118,27 @@ class Selection(NamedTuple):
     total: Array
 
 
-def partition(propensities: Sequence[Array], scale: Array, is_running: Array) -> Selection:
+def partition(
+    model: LaneModel, values: Mapping[str, Array], scale: Array, is_running: Array
+) -> Selection:
     """Split propensities into common and rare ones, relative to the last total.
 
     The split depends on the path alone, and both parts are summed exactly enough on their own:
     whatever the threshold is, the next reaction has the right distribution.
     """
-    threshold = jnp.abs(scale) * jnp.float32(RARE)
-    common = rare = jnp.zeros_like(scale)
-    cumulative = []
-    for a in propensities:
-        large = jnp.where(a >= threshold, a, jnp.float32(0))
-        rare = rare + (a - large)
-        common = common + large
-        cumulative.append(common)
-    cumulative, rare = materialise(is_running, (cumulative, rare))
+
+    def sums() -> tuple[list[Array], Array]:
+        threshold = jnp.abs(scale) * jnp.float32(RARE)
+        common = rare = jnp.zeros_like(scale)
+        cumulative = []
+        for a in model.program.propensities(values, jnp, jnp.float32):
+            large = jnp.where(a >= threshold, a, jnp.float32(0))
+            rare = rare + (a - large)
+            common = common + large
+            cumulative.append(common)
+        return cumulative, rare
+
+    cumulative, rare = compute_once(is_running, sums)
     total = cumulative[-1] + rare
     # An infinite total would freeze the clock: NaN stops the lane with a status instead.
     total = jnp.where(total < jnp.inf, total, jnp.float32(jnp.nan))
@@ -141,7 +147,7 @@ def partition(propensities: Sequence[Array], scale: Array, is_running: Array) ->
 
 def fire(
     model: LaneModel, counts: Sequence[Array], cumulative: Sequence[Array], target: Array
-) -> tuple[tuple[Array, ...], Callable[[str], Array]]:
+) -> tuple[Array, ...]:
     """Counts after the first reaction whose cumulative propensity exceeds `target`.
 
     With masks g_j = (target >= c_j) the change of species i is
@@ -167,13 +173,18 @@ def fire(
             elif step:
                 count = count + mask * jnp.int32(step)
         result.append(count)
+    return tuple(result)
+
+
+def firing(model: LaneModel, cumulative: Sequence[Array], target: Array) -> Callable[[str], Array]:
+    """Of a reaction's name, the lanes in which `fire` fires it."""
 
     def fired(name: str) -> Array:
         j = model.network.reaction_names.index(name)
-        before = passed[j - 1] == 1 if j else target < jnp.inf
-        return before & (passed[j] == 0)
+        before = target >= cumulative[j - 1] if j else target < jnp.inf
+        return before & ~(target >= cumulative[j])
 
-    return tuple(result), fired
+    return fired
 
 
 def _total_step(column: Sequence[int], passed: Sequence[Array]) -> Array:
@@ -206,8 +217,7 @@ class Candidate(NamedTuple):
 def propose(model: LaneModel, constants: Constants, lanes: Lanes, unit_wait: Array) -> Candidate:
     """The next candidate where propensities are constant between events."""
     values = model.values(constants, lanes.counts, lanes.remaining)
-    propensities = model.program.propensities(values, jnp, jnp.float32)
-    selection = partition(propensities, lanes.scale, constants.is_running)
+    selection = partition(model, values, lanes.scale, constants.is_running)
     ceiling = selection.total
     wait = unit_wait / jnp.maximum(ceiling, jnp.float32(1e-37))
     return Candidate(values, selection, wait, None, ceiling)
@@ -229,8 +239,7 @@ def propose_thinned(
     is_event = wait <= window
     wait = jnp.minimum(wait, window)
     values = model.values(constants, lanes.counts, jnp.maximum(remaining - wait, jnp.float32(0)))
-    propensities = model.program.propensities(values, jnp, jnp.float32)
-    selection = partition(propensities, lanes.scale, constants.is_running)
+    selection = partition(model, values, lanes.scale, constants.is_running)
     # NaN where the bound does not hold or is infinite: the lane stops with a status.
     twice = jnp.float32(TWICE) * jnp.maximum(ceiling, jnp.abs(lanes.scale))
     is_bounded = (selection.total <= ceiling + twice) & (ceiling < jnp.inf)
@@ -260,11 +269,10 @@ def _cut(candidate: Candidate, longest: Array) -> Candidate:
 def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) -> Lanes:
     """Advance every lane by one candidate event; lanes that wait stay as they are."""
     is_alive = lanes.remaining >= 0
-    wait_bits, generator = random.draw(lanes.generator)
-    choice_bits, generator = random.draw(generator)
-    unit_wait = random.exponential(wait_bits)
-    share = random.fine_uniform(choice_bits, wait_bits)
-    unit_wait, share, generator = materialise(constants.is_running, (unit_wait, share, generator))
+    is_running = constants.is_running
+    unit_wait, share, generator = compute_once(
+        is_running, lambda: random.wait_and_share(lanes.generator)
+    )
     proposer = propose_thinned if model.is_thinned else propose
     candidate = proposer(model, constants, lanes, unit_wait)
     if model.is_looking:
@@ -281,14 +289,19 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
     is_fired = is_next & (point >= selection.rare)
     if candidate.is_event is not None:
         is_fired = is_fired & (point < selection.total)
-    # Rounding could put the point past the last reaction, where nothing would fire.
-    point = jnp.minimum(point - selection.rare, selection.cumulative[-1] * BELOW_ONE)
-    target = jnp.where(is_fired, point, jnp.float32(jnp.inf))
-    target = materialise(constants.is_running, target)
-    counts, fired = fire(model, lanes.counts, selection.cumulative, target)
-    if model.tallies or model.events:
-        counts = materialise(constants.is_running, counts)
 
+    def aim() -> Array:
+        # Rounding could put the point past the last reaction, where nothing would fire.
+        inside = jnp.minimum(point - selection.rare, selection.cumulative[-1] * BELOW_ONE)
+        return jnp.where(is_fired, inside, jnp.float32(jnp.inf))
+
+    target = compute_once(is_running, aim)
+    counts = fire(model, lanes.counts, selection.cumulative, target)
+    if model.tallies or model.events:
+        counts = compute_once(
+            is_running, lambda: fire(model, lanes.counts, selection.cumulative, target)
+        )
+    fired = firing(model, selection.cumulative, target)
     wait, before = candidate.wait, candidate.values
     tallies = tally(model, constants, lanes, wait, is_alive, counts, fired, is_fired, before)
     changed = watched(model, constants, counts, countdown.remaining, is_fired)
@@ -324,7 +337,7 @@ def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array
     point = jnp.minimum(random.fine_uniform(bits, extra) * total, total * BELOW_ONE)
     target = jnp.where(is_rare, point, jnp.float32(jnp.inf))
     target, cumulative = materialise(jnp.any(is_rare), (target, cumulative))
-    counts, fired = fire(model, lanes.counts, cumulative, target)
+    counts, fired = fire(model, lanes.counts, cumulative, target), firing(model, cumulative, target)
     after = model.values(constants, counts, left)
     before = values | model.shared_values(values)
     jump = Jump(after, constants.stop - left, fired, is_rare, before)

@@ -18,12 +18,12 @@ from jax import Array
 
 from engine.errors import InvalidInput
 from engine.kernel import random
-from engine.kernel.materialise import materialise
+from engine.kernel.materialise import compute_once, materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.poisson import normal
 from engine.kernel.state import Constants, Lanes, Stepper
 from engine.methods.advancing import Change, counted_down, held_for_events, nothing_rare, tallied
-from engine.methods.direct import BELOW_ONE, fire
+from engine.methods.direct import BELOW_ONE, fire, firing
 from engine.methods.leap_length import TINY, leap_length, rates, total_of
 from engine.methods.options import check_limits, refuse_rate_rules, stepper_of
 from engine.network.network import ReactionNetwork
@@ -178,7 +178,9 @@ def course(model: LaneModel, options: Options, constants: Constants, lanes: Lane
     """Heun's two stages: propensities now, and at the end of a step that they allow."""
     is_continuous = continuous_reactions(model)
     # Without this every species' bound on the step computes all propensities again.
-    found = materialise(constants.is_running, rates(model, options.epsilon, constants, lanes))
+    found = compute_once(
+        constants.is_running, lambda: rates(model, options.epsilon, constants, lanes)
+    )
     always = jnp.ones_like(lanes.remaining, bool)
     held = [None if smooth else always for smooth in is_continuous]
     limit = leap_length(
@@ -210,12 +212,11 @@ def time_of_jump(first: Array, last: Array, length: Array, unit_wait: Array) -> 
 def step(model: LaneModel, options: Options, constants: Constants, lanes: Lanes) -> Lanes:
     """Advance every lane to its next jump or to the end of its step; lanes that wait stay."""
     is_taken = lanes.remaining >= 0
-    wait_bits, generator = random.draw(lanes.generator)
-    choice_bits, generator = random.draw(generator)
-    unit_wait = random.exponential(wait_bits)
-    share = random.fine_uniform(choice_bits, wait_bits)
-    along = course(model, options, constants, lanes)
-    along, unit_wait, share = materialise(constants.is_running, (along, unit_wait, share))
+    is_running = constants.is_running
+    unit_wait, share, generator = compute_once(
+        is_running, lambda: random.wait_and_share(lanes.generator)
+    )
+    along = compute_once(is_running, lambda: course(model, options, constants, lanes))
 
     is_continuous = continuous_reactions(model)
     jumps = np.flatnonzero(~is_continuous).tolist()
@@ -225,9 +226,8 @@ def step(model: LaneModel, options: Options, constants: Constants, lanes: Lanes)
         when = time_of_jump(first, last, along.length, unit_wait)
     is_jump = when < along.length
     elapsed = jnp.where(is_taken, jnp.minimum(when, along.length), jnp.float32(0))
-    is_jump, elapsed = materialise(constants.is_running, (is_jump, elapsed))
-    hazards = {j: along.at(j, elapsed) for j in jumps}
-    hazards = materialise(constants.is_running, hazards)
+    is_jump, elapsed = materialise(is_running, (is_jump, elapsed))
+    hazards = compute_once(is_running, lambda: {j: along.at(j, elapsed) for j in jumps})
     extents = {}
     for j in np.flatnonzero(is_continuous).tolist():
         extents[j] = along.extent(j, elapsed)
@@ -242,9 +242,9 @@ def step(model: LaneModel, options: Options, constants: Constants, lanes: Lanes)
         cumulative.append(running)
     point = jnp.minimum(share * running, running * BELOW_ONE)
     target = jnp.where(is_taken & is_jump, point, jnp.float32(jnp.inf))
-    target, drifted, cumulative = materialise(constants.is_running, (target, drifted, cumulative))
-    counts, fired = fire(model, drifted, cumulative, target)
-    counts = materialise(constants.is_running, counts)
+    target, drifted, cumulative = materialise(is_running, (target, drifted, cumulative))
+    counts = compute_once(is_running, lambda: fire(model, drifted, cumulative, target))
+    fired = firing(model, cumulative, target)
 
     total = total_of(along.last) + total_of(along.first)
     # A propensity that is no number ends the lane at once, with a status.

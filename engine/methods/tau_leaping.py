@@ -18,12 +18,12 @@ from jax import Array, lax
 from engine.errors import InvalidInput
 from engine.kernel import random
 from engine.kernel.across import is_any
-from engine.kernel.materialise import materialise
+from engine.kernel.materialise import compute_once, materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.poisson import poisson
 from engine.kernel.state import Constants, Lanes, Stepper
 from engine.methods.advancing import Change, counted_down, held_for_events, nothing_rare, tallied
-from engine.methods.direct import BELOW_ONE, fire
+from engine.methods.direct import BELOW_ONE, fire, firing
 from engine.methods.leap_length import TINY, UNLIMITED, critical, leap_length, rates, total_of
 from engine.methods.options import check_limits, refuse_rate_rules, stepper_of
 from engine.network.network import ReactionNetwork
@@ -160,7 +160,7 @@ def plan(
 ) -> tuple[Step, Array]:
     """Decide between a leap and an exact step; also returns the total propensity."""
     # Without this every species' bound on the leap computes all propensities again.
-    found = materialise(constants.is_running, rates(model, epsilon, constants, lanes))
+    found = compute_once(constants.is_running, lambda: rates(model, epsilon, constants, lanes))
     is_critical = critical(model, lanes.counts)
     longest = leap_length(model, epsilon, lanes.counts, found, is_critical)
     longest = jnp.minimum(longest, lanes.scale)
@@ -258,20 +258,21 @@ def _corrected(
 def step(model: LaneModel, options: Options, constants: Constants, lanes: Lanes) -> Lanes:
     """Advance every lane by one leap or one exact event; lanes that wait stay as they are."""
     is_alive = lanes.remaining >= 0
-    wait_bits, generator = random.draw(lanes.generator)
-    choice_bits, generator = random.draw(generator)
-    unit_wait = random.exponential(wait_bits)
-    share = random.fine_uniform(choice_bits, wait_bits)
-    unit_wait, share, generator = materialise(constants.is_running, (unit_wait, share, generator))
-    chosen, total = plan(model, options.epsilon, constants, lanes, unit_wait, share)
-    chosen, total = materialise(constants.is_running, (chosen, total))
+    is_running = constants.is_running
+    unit_wait, share, generator = compute_once(
+        is_running, lambda: random.wait_and_share(lanes.generator)
+    )
+    chosen, total = compute_once(
+        is_running, lambda: plan(model, options.epsilon, constants, lanes, unit_wait, share)
+    )
 
     firings, drifted, is_rejected, generator = leap(
         model, options.order, constants, lanes, chosen, generator
     )
     target = jnp.where(is_alive & ~is_rejected, chosen.target, jnp.float32(jnp.inf))
-    counts, fired = fire(model, drifted, chosen.alone, target)
-    counts, drifted = materialise(constants.is_running, (counts, drifted))
+    drifted = materialise(is_running, drifted)
+    counts = compute_once(is_running, lambda: fire(model, drifted, chosen.alone, target))
+    fired = firing(model, chosen.alone, target)
 
     is_taken = is_alive & ~is_rejected
     elapsed = jnp.where(is_taken, chosen.length, jnp.float32(0))
