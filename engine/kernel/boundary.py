@@ -8,7 +8,7 @@ from jax import Array, lax
 from engine.kernel import clock, levels, random
 from engine.kernel.happenings import World, apply_doses, run_events
 from engine.kernel.model import LaneModel
-from engine.kernel.patients import Patients, Results
+from engine.kernel.patients import Patients, Results, Rows, Written
 from engine.kernel.queue import LARGEST_REAL, combine
 from engine.kernel.state import Constants, Course, Lanes, Machine, Packing, Stepper
 from engine.kernel.status import Status
@@ -19,7 +19,11 @@ LARGEST_COUNT = 2**31 - 2**21
 
 
 def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machine) -> Machine:
-    """Bring every waiting lane through its stop and set its next one."""
+    """Bring every waiting lane through its stop and set its next one.
+
+    The results are not touched: `write` puts into them what is left in `written`, so that all
+    this can be compiled into one function, whatever the size of the results.
+    """
     lanes, constants, course = machine.lanes, machine.constants, machine.course
     is_live = course.row >= 0
     is_waiting = is_live & ~(lanes.remaining >= 0)
@@ -37,9 +41,8 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
 
     due = _save_time(patients, course.save_index)
     is_saved = is_reached & is_sound & clock.is_same(now, due)
-    results = machine.results
     if model.is_trough_saved:
-        results = _save(model, stepper.packing, constants, lanes, course, is_saved, results)
+        saved = _to_save(model, stepper.packing, constants, lanes)
     visit = Visit(is_reached & is_sound, is_waiting & is_sound, is_waiting, now)
     lanes, constants, course, next_event = _happen(
         model,
@@ -52,14 +55,16 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
     )
     if not model.is_trough_saved:
         is_saved = is_saved & (course.status == jnp.int32(Status.COMPLETE))
-        results = _save(model, stepper.packing, constants, lanes, course, is_saved, results)
-    save_index, status = course.save_index + is_saved.astype(jnp.int32), course.status
+        saved = _to_save(model, stepper.packing, constants, lanes)
     num_times = patients.save_high.shape[0] - 1
+    num_rows = patients.patient.shape[0]
+    row_of_time = course.row * jnp.int32(num_times) + course.save_index
+    saved_at = jnp.where(is_saved, row_of_time, jnp.int32(num_rows * num_times))
+    save_index, status = course.save_index + is_saved.astype(jnp.int32), course.status
     is_over = is_live & ((save_index >= num_times) | (status != jnp.int32(Status.COMPLETE)))
     num_stops = course.num_stops + (is_reached & (lanes.num_steps > 0)).astype(jnp.int32)
-    results = _finish(
-        model, stepper.packing, lanes, course.row, status, num_stops, is_over, results
-    )
+    final = _to_keep(model, stepper.packing, lanes, status, num_stops)
+    final_at = jnp.where(is_over, course.row, jnp.int32(num_rows))
 
     stop = _next_stop(patients, course.row, save_index, course.dose_index, next_event)
     remaining = jnp.where(
@@ -88,8 +93,25 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
         constants=constants,
         course=course,
         num_waited=jnp.sum(is_waiting, dtype=jnp.int32),
-        results=results,
+        num_idle=jnp.sum(course.row < 0, dtype=jnp.int32),
+        written=Written(
+            Rows(saved_at, saved), Rows(final_at, final), jnp.any(is_over).astype(jnp.int32)
+        ),
     )
+
+
+def write(results: Results, written: Written) -> Results:
+    """The results with the rows of a visit in place."""
+    saved = _put(results.saved, written.saved) if results.saved.shape[1] else results.saved
+    # Few visits end a trajectory. A conditional might copy the table; a loop does not.
+    final = lax.fori_loop(
+        0, written.is_any_over, lambda _, table: _put(table, written.final), results.final
+    )
+    return Results(saved, final, results.num_blocks + jnp.int32(1))
+
+
+def _put(table: Array, rows: Rows) -> Array:
+    return table.at[rows.position].set(rows.values, mode="drop", wrap_negative_indices=False)
 
 
 class Visit(NamedTuple):
@@ -259,51 +281,31 @@ def _next_stop(
     )
 
 
-def _save(
-    model: LaneModel,
-    packing: Packing,
-    constants: Constants,
-    lanes: Lanes,
-    course: Course,
-    is_saved: Array,
-    results: Results,
-) -> Results:
-    if not results.saved.shape[1]:
-        return results
+def _to_save(model: LaneModel, packing: Packing, constants: Constants, lanes: Lanes) -> Array:
+    """What is saved of every lane at a save time, (L, width) int32."""
     columns: list[Array] = [_bits(c) for c in packing.rows(lanes.counts, model.recorded)]
     if model.float_names:
         counts = packing.columns(model, lanes.counts)
         values = model.values(constants, counts, jnp.zeros_like(lanes.remaining))
         columns += [_bits(values[name]) for name in model.float_names]
-    num_times = results.saved.shape[0] // results.final.shape[0]
-    target = course.row * jnp.int32(num_times) + course.save_index
-    return results._replace(saved=_scattered(results.saved, target, is_saved, columns))
+    return _side_by_side(columns, lanes.remaining.shape[0])
 
 
-def _finish(
-    model: LaneModel,
-    packing: Packing,
-    lanes: Lanes,
-    row: Array,
-    status: Array,
-    num_stops: Array,
-    is_over: Array,
-    results: Results,
-) -> Results:
+def _to_keep(
+    model: LaneModel, packing: Packing, lanes: Lanes, status: Array, num_stops: Array
+) -> Array:
+    """What is kept of every lane when its trajectory is over, (L, width) int32."""
     columns: list[Array] = [status, lanes.num_steps, lanes.num_events, num_stops]
     everything = range(len(model.network.species))
     for state in (packing.rows(lanes.counts, everything), *lanes.tallies):
         columns += [_bits(array) for array in state]
-    final = _scattered(results.final, row, is_over, columns)
-    return results._replace(final=final, num_blocks=results.num_blocks + jnp.int32(1))
+    return _side_by_side(columns, lanes.remaining.shape[0])
 
 
-def _scattered(table: Array, index: Array, is_written: Array, columns: list[Array]) -> Array:
-    wide = [c.T if c.ndim > 1 else jnp.broadcast_to(c, index.shape)[:, None] for c in columns]
-    rows = jnp.concatenate(wide, axis=1)
-    beyond = jnp.int32(table.shape[0])
-    target = jnp.where(is_written, index, beyond)
-    return table.at[target].set(rows, mode="drop", unique_indices=False)
+def _side_by_side(columns: list[Array], num_lanes: int) -> Array:
+    """Arrays (L,), () or (k, L) as the columns of a table (L, width)."""
+    wide = [c.T if c.ndim > 1 else jnp.broadcast_to(c, num_lanes)[:, None] for c in columns]
+    return jnp.concatenate([jnp.zeros((num_lanes, 0), jnp.int32), *wide], axis=1)
 
 
 def _bits(array: Array) -> Any:

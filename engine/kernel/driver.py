@@ -10,9 +10,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax import Array, lax
 
 from engine.errors import InvalidInput
@@ -20,6 +21,7 @@ from engine.kernel import pallas_driver
 from engine.kernel.state import Constants, Driver, Lanes, Stepper
 
 Step = Callable[[Constants, Lanes], Lanes]
+T = TypeVar("T")
 
 
 def _advance_by_xla(step: Step, constants: Constants, lanes: Lanes, num_steps: Array) -> Lanes:
@@ -100,6 +102,25 @@ def using(driver: Driver) -> Iterator[None]:
         yield
     finally:
         _chosen.reset(token)
+
+
+def together(driver: Driver, is_needed: Array, function: Callable[[T], T], argument: T) -> T:
+    """function(argument), as one compiled function where each operation would be a dispatch.
+
+    XLA's CPU compiler makes one function of a loop over small data (see `configure_cpu`): here is
+    a loop that runs once.
+
+    Args:
+        driver: of the machine.
+        is_needed: a scalar that is true, but not known to be when it is compiled: a loop that is
+            known to run once is no loop to the compiler.
+        function: from a tree of arrays to a like one.
+        argument: what it is given.
+    """
+    if driver is not XLA:
+        return function(argument)
+    turns = is_needed.astype(jnp.int32)
+    return lax.fori_loop(0, turns, lambda _, argument: function(argument), argument)
 
 
 def advance(

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from engine.kernel import clock, driver, random
-from engine.kernel.boundary import serve
+from engine.kernel.boundary import serve, write
 from engine.kernel.levels import Levels
 from engine.kernel.model import LaneModel
-from engine.kernel.patients import Patients, Results
+from engine.kernel.patients import Patients, Results, Rows, Written
 from engine.kernel.state import Constants, Course, Lanes, Machine, Stepper
 from engine.kernel.status import Status
 from engine.kernel.tallies import Jump
@@ -37,10 +37,10 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
         machine = _start(model, stepper, patients)
 
         def is_running(machine: Machine) -> Array:
-            return jnp.any(machine.course.row >= 0) | (machine.next_row < patients.num_valid)
+            is_busy = machine.num_idle < jnp.int32(stepper.lanes)
+            return is_busy | (machine.next_row < patients.num_valid)
 
-        def block(machine: Machine) -> Machine:
-            machine = _refill(model, stepper, patients, machine)
+        def stop_and_go(machine: Machine) -> Machine:
             is_stale = ~(machine.lanes.remaining >= 0)
             if not (model.events or model.dosed):
                 # Then a stop only saves; what is new is a patient before its first segment.
@@ -52,6 +52,17 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
             ready = machine.lanes._replace(cache=filled)
             lanes = driver.advance(stepper, model, constants, ready, steps)
             return machine._replace(lanes=lanes, block=steps)
+
+        def block(machine: Machine) -> Machine:
+            machine = _refill(model, stepper, patients, machine)
+            results = machine.results
+            machine = driver.together(
+                stepper.driver,
+                patients.num_valid > 0,
+                stop_and_go,
+                machine._replace(results=()),  # type: ignore[arg-type]
+            )
+            return machine._replace(results=write(results, machine.written))
 
         return lax.while_loop(is_running, block, machine).results
 
@@ -125,8 +136,19 @@ def _start(model: LaneModel, stepper: Stepper, patients: Patients) -> Machine:
         counts=stepper.packing.stacked(model, counts, stepper.lanes),
         cache=stepper.packing.empty(model, constants),
     )
-    nothing = (jnp.int32(0), jnp.int32(0), jnp.int32(0), jnp.float32(0), jnp.float32(0))
-    return Machine(lanes, constants, course, *nothing, results)
+    return Machine(
+        lanes,
+        constants,
+        course,
+        next_row=jnp.int32(0),
+        block=jnp.int32(0),
+        num_waited=jnp.int32(0),
+        num_idle=jnp.int32(stepper.lanes),
+        recent_steps=jnp.float32(0),
+        recent_stops=jnp.float32(0),
+        written=_nothing_written(stepper.lanes, results),
+        results=results,
+    )
 
 
 def _lanes_of(values: Array, rows: Array) -> Array:
@@ -144,12 +166,12 @@ def _start_tallies(model: LaneModel, constants: Constants, lanes: Lanes) -> tupl
 
 def _refill(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machine) -> Machine:
     """Give every idle lane the next patient; the lane then waits at time 0."""
-    is_idle = machine.course.row < 0
-    rank = jnp.cumsum(is_idle, dtype=jnp.int32) - 1
-    candidate = machine.next_row + rank
-    is_new = is_idle & (candidate < patients.num_valid)
 
     def fill(machine: Machine) -> Machine:
+        is_idle = machine.course.row < 0
+        rank = jnp.cumsum(is_idle, dtype=jnp.int32) - 1
+        candidate = machine.next_row + rank
+        is_new = is_idle & (candidate < patients.num_valid)
         rows = jnp.where(is_new, candidate, machine.course.row)
         fresh = _fresh(model, stepper, patients, rows, machine)
 
@@ -171,7 +193,8 @@ def _refill(model: LaneModel, stepper: Stepper, patients: Patients, machine: Mac
     # The results stay outside of the conditional: passing them through could copy them.
     results = machine.results
     light = machine._replace(results=())  # type: ignore[arg-type]
-    light = lax.cond(jnp.any(is_new), fill, lambda machine: machine, light)
+    is_wanted = (machine.num_idle > 0) & (machine.next_row < patients.num_valid)
+    light = lax.cond(is_wanted, fill, lambda machine: machine, light)
     return light._replace(results=results)
 
 
@@ -217,6 +240,17 @@ def _fresh(
         counts=stepper.packing.stacked(model, counts, stepper.lanes), tallies=tallies
     )
     return lanes, constants, course
+
+
+def _nothing_written(num_lanes: int, results: Results) -> Written:
+    """No lane has a row for any table yet."""
+
+    def no_rows(table: Array) -> Rows:
+        length, width = table.shape
+        index = jnp.full(num_lanes, length, jnp.int32)
+        return Rows(index, jnp.zeros((num_lanes, width), jnp.int32))
+
+    return Written(no_rows(results.saved), no_rows(results.final), jnp.int32(0))
 
 
 def _no_results(model: LaneModel, patients: Patients, lanes: Lanes) -> Results:

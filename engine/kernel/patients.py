@@ -61,3 +61,29 @@ class Results(NamedTuple):
     saved: Array
     final: Array
     num_blocks: Array
+
+
+class Rows(NamedTuple):
+    """Rows to be written into a table of results.
+
+    Attributes:
+        position: (L,) int32, where each lane's row goes; the table's length where it has none.
+        values: (L, width) int32.
+    """
+
+    position: Array
+    values: Array
+
+
+class Written(NamedTuple):
+    """What a visit to the stops adds to the results.
+
+    Attributes:
+        saved: counts and floats at save times.
+        final: what is kept of trajectories that are over.
+        is_any_over: 1 where there is a row in `final`, else 0.
+    """
+
+    saved: Rows
+    final: Rows
+    is_any_over: Array

@@ -8,7 +8,7 @@ from jax import Array
 
 from engine.kernel import clock
 from engine.kernel.levels import Levels
-from engine.kernel.patients import Results
+from engine.kernel.patients import Results, Written
 from engine.kernel.queue import Pending
 
 
@@ -189,7 +189,9 @@ class Machine(NamedTuple):
         next_row: the first patient that has no lane yet.
         block: steps of the last block.
         num_waited: lanes that waited at its end.
+        num_idle: lanes without a patient.
         recent_steps, recent_stops: of all lanes over the last blocks, float32.
+        written: what the last visit to the stops adds to the results.
         results: what has been written.
     """
 
@@ -199,6 +201,8 @@ class Machine(NamedTuple):
     next_row: Array
     block: Array
     num_waited: Array
+    num_idle: Array
     recent_steps: Array
     recent_stops: Array
+    written: Written
     results: Results

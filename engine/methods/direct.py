@@ -101,7 +101,7 @@ class Direct:
 
 
 # What serving the stops of a block costs, in steps: measured for 9 to 15 species.
-SERVICE_COST = 25.0
+SERVICE_COST = 12.0
 
 
 class Selection(NamedTuple):
