@@ -15,6 +15,7 @@ from engine.gradient import Outcome, ScoreFunction, estimate
 from engine.gradient.problem import Estimator
 from engine.kernel.tallies import FinalValue
 from engine.methods.direct import Direct
+from engine.network.expressions import Symbol
 from engine.network.network import ReactionNetwork
 from engine.optimise.space import Space
 from engine.simulate import simulate
@@ -134,7 +135,7 @@ class SyntheticLikelihood:
             found = estimate(
                 self.network,
                 self.estimator,
-                Outcome(FinalValue(term.name), term.along),
+                Outcome(FinalValue(Symbol(term.name)), term.along),
                 list(self.space.names),
                 term.time,
                 key=jax.random.fold_in(key, i + 1),
