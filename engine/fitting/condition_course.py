@@ -12,14 +12,13 @@ import numpy as np
 
 from engine.errors import InvalidInput
 from engine.fitting.measurements import Measurements
-from engine.fitting.network_course import initial_of, parameters_of
+from engine.fitting.network_course import initial_of, parameters_of, refuse_rounded_starts
 from engine.kinetics.drift import drift, environment, resolve_parameters, state_names
 from engine.kinetics.evaluate import evaluate
 from engine.methods import rate_equations
 from engine.methods.ode import ODE
-from engine.network.expressions import Call, Expression, symbols
+from engine.network.expressions import Expression, symbols
 from engine.network.network import ReactionNetwork, hint
-from engine.network.sbml_rates import in_order
 from engine.optimise.space import Space
 
 Array = Any
@@ -74,7 +73,9 @@ class ConditionCourse:
                 raise InvalidInput(
                     f"input '{item.name}' of {self.network.name} has no value; make it a condition"
                 )
-        self._refuse_flat_starts()
+        fitted = {n for n in self.space.names if self.network.kind_of(n) in _SET}
+        fitted |= {t for t, e in self.links.items() if symbols(e) & set(self.space.names)}
+        refuse_rounded_starts(self.network, fitted)
 
     @property
     def moving(self) -> list[int]:
@@ -143,29 +144,6 @@ class ConditionCourse:
         initial = self.network.initial_values
         state = np.array([float(initial[n]) for n in state_names(self.network)])
         return resolve_parameters(self.network, {}), state
-
-    def _refuse_flat_starts(self) -> None:
-        """Initial counts that are rounded have no slope by what is fitted."""
-        fitted = {n for n in self.space.names if self.network.kind_of(n) in _SET}
-        fitted |= {t for t, e in self.links.items() if symbols(e) & set(self.space.names)}
-        touched = set(fitted)
-        for name, value in in_order({p.name: p.value for p in self.network.parameters}).items():
-            if symbols(value) & touched:
-                touched.add(name)
-        for species in self.network.species:
-            if species.name not in fitted and _is_rounded(species.initial):
-                for name in symbols(species.initial) & touched:
-                    raise InvalidInput(
-                        f"'{name}' depends on the fit and sets the initial count of "
-                        f"'{species.name}' through a rounding, which has no slope; fix it, or give "
-                        "the species an initial value that is not rounded"
-                    )
-
-
-def _is_rounded(expression: Expression) -> bool:
-    if not isinstance(expression, Call):
-        return False
-    return expression.function in ("floor", "ceil") or any(map(_is_rounded, expression.arguments))
 
 
 def _constant_plan(inputs: Mapping[str, Array], num_states: int) -> rate_equations.Plan:

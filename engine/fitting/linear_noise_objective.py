@@ -67,6 +67,7 @@ class LinearNoiseObjective:
             raise InvalidInput("every species needs the same cells, two or more in each snapshot")
         if self.noise < 0 or (self.noise == 0 and self.ts[0] == 0):
             raise InvalidInput("noise must be positive where a snapshot is at time 0")
+        _ = self.course  # refuses what it cannot use
 
     @cached_property
     def course(self) -> NetworkCourse:

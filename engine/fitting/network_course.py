@@ -16,7 +16,7 @@ from engine.methods import rate_equations
 from engine.methods.linear_noise import LinearNoise, moment_equations
 from engine.methods.lyapunov import positions
 from engine.methods.ode import ODE
-from engine.network.expressions import TIME, symbols
+from engine.network.expressions import TIME, Call, Expression, symbols
 from engine.network.network import ReactionNetwork
 from engine.network.sbml_rates import in_order
 from engine.optimise.space import Space
@@ -54,6 +54,8 @@ class NetworkCourse:
             raise InvalidInput(
                 f"no parameter of the fit ({', '.join(self.space.names)}) is in {self.network.name}"
             )
+        fitted = {n for n in self.space.names if self.network.kind_of(n) in _SET}
+        refuse_rounded_starts(self.network, fitted)
 
     @cached_property
     def rows(self) -> rate_equations.Rows:
@@ -110,6 +112,28 @@ def initial_of(
         elif symbols(species.initial) and symbols(species.initial) <= known.keys():
             y0 = y0.at[i].set(evaluate(species.initial, known, jnp, jnp.float64))
     return y0
+
+
+def refuse_rounded_starts(network: ReactionNetwork, fitted: set[str]) -> None:
+    """Raise where something fitted sets an initial count through a rounding: it has no slope."""
+    touched = set(fitted)
+    for name, value in in_order({p.name: p.value for p in network.parameters}).items():
+        if symbols(value) & touched:
+            touched.add(name)
+    for species in network.species:
+        if species.name not in fitted and _is_rounded(species.initial):
+            for name in symbols(species.initial) & touched:
+                raise InvalidInput(
+                    f"'{name}' depends on the fit and sets the initial count of "
+                    f"'{species.name}' through a rounding, which has no slope; fix it, or give "
+                    "the species an initial value that is not rounded"
+                )
+
+
+def _is_rounded(expression: Expression) -> bool:
+    if not isinstance(expression, Call):
+        return False
+    return expression.function in ("floor", "ceil") or any(map(_is_rounded, expression.arguments))
 
 
 _CONSTANT = ("parameter", "compartment")

@@ -56,6 +56,7 @@ class CourseObjective:
                 raise InvalidInput(
                     f"the noise of '{name}' is {scale!r}; give a number or a parameter of the fit"
                 )
+        _ = self.course  # refuses what it cannot use
 
     @cached_property
     def course(self) -> NetworkCourse:

@@ -215,7 +215,7 @@ class PetabProblem:
             jacobians.append(own.at[row, place].add(chained))
         value, by_row = jax.value_and_grad(rows.negative_log_likelihood)(predicted, observed)
         gradient = sum(g @ j for g, j in zip(by_row, jacobians, strict=True))
-        curvature = self._information(predicted.scale, *jacobians)
+        curvature = self.information(predicted.scale, *jacobians)
         is_good = jnp.all(is_ok) & jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
         is_good = is_good & jnp.all(jnp.isfinite(curvature))
         whole = jnp.zeros(len(theta), theta.dtype)
@@ -226,7 +226,7 @@ class PetabProblem:
             square.at[np.ix_(estimated, estimated)].set(jnp.where(is_good, curvature, 0.0)),
         )
 
-    def _information(self, scale: Array, location: Array, noise: Array) -> Array:
+    def information(self, scale: Array, location: Array, noise: Array) -> Array:
         r"""Expected Fisher information: 1 / sigma^2 (dy dy' + c dsigma dsigma'), c = 2 or 1."""
         factor = jnp.where(jnp.asarray(self.rows.is_laplace), 1.0, 2.0)
         weighted = location / scale[:, None]

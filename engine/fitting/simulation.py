@@ -97,7 +97,9 @@ class Simulation:
     def _fixed(self) -> _Fixed:
         tables = self.tables
         keeps = (tables.before_of >= 0)[:, None] & ~self._resets
-        return _Fixed(*map(jnp.asarray, (tables.lanes.is_given, keeps, tables.times)))
+        # XLA would spend seconds on what a constant table of many times comes to: sorting it.
+        times = jax.lax.optimization_barrier(jnp.asarray(tables.times))
+        return _Fixed(jnp.asarray(tables.lanes.is_given), jnp.asarray(keeps), times)
 
     def sensitivities(self, theta: Array) -> tuple[Array, Array, Array]:
         """Paths (L, T + 1, S), their derivatives (L, T + 1, S, W) by `local`, and success.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from engine.errors import InvalidInput
 from engine.optimise.objective import Local, Objective
+from engine.optimise.secant import secant_update
 from engine.optimise.status import FitStatus
 
 Array = Any
@@ -26,6 +27,8 @@ class State(NamedTuple):
     num_steps: Array
     gradient: Array
     curvature: Array
+    secant: Array  # what the curvature leaves out of the Hessian, (P, P)
+    has_secant: Array  # whether the model of the objective counts it in
     candidate: Array  # evaluated by the next step
     predicted: Array  # what the candidate should gain
     length: Array  # of the move to the candidate, in widths of the bounds
@@ -41,7 +44,10 @@ class GaussNewton:
 
     with H the Fisher information of a likelihood (J^T J of least squares), w the width of the
     bounds on the transformed scale, and r the radius, which grows where the model of the objective
-    predicts well and shrinks where it does not. The sphere is exact (by the eigenvalues of H);
+    predicts well and shrinks where it does not. Where residuals are large, H misses the curvature
+    of the predictions: a secant part S, learnt from changes of the gradient, is added while H + S
+    foretells gains better than H alone. Without it steps across a valley overshoot, the radius
+    shrinks and progress along the valley stops. The sphere is exact (by the eigenvalues of H + S);
     the bounds are met by holding what would leave them and solving again for the rest. One
     evaluation a step. Use first for anything with a curvature; first-order methods are slow in
     the narrow valleys of reaction kinetics.
@@ -54,7 +60,8 @@ class GaussNewton:
         radius: of the trust region at the start, times sqrt(P); 0.1.
 
     References:
-        More and Sorensen 1983, doi:10.1137/0904038; Froehlich and Sorger 2022,
+        More and Sorensen 1983, doi:10.1137/0904038; Dennis, Gay and Welsch 1981,
+        doi:10.1145/355958.355965 (secant part, choice between models); Froehlich and Sorger 2022,
         doi:10.1371/journal.pcbi.1010322 (Fisher information for models of this kind).
     """
 
@@ -81,6 +88,8 @@ class GaussNewton:
             num_steps=whole,
             gradient=jnp.zeros(num, point.dtype),
             curvature=jnp.eye(num, dtype=point.dtype),
+            secant=jnp.zeros((num, num), point.dtype),
+            has_secant=jnp.asarray(False),
             candidate=point,
             predicted=zero,
             length=zero,
@@ -95,6 +104,7 @@ class GaussNewton:
         is_finite = jnp.isfinite(local.value) & jnp.all(jnp.isfinite(local.gradient))
         is_better = is_finite & ((local.value < state.value) | is_first)
         gain = jnp.where(is_first, jnp.inf, state.value - local.value)
+        state = _learnt(state, local, is_better & ~is_first, gain)
         state = self._taken(state, local, is_better, gain, is_first)
         state, projected = self._proposed(objective, state)
         is_flat = jnp.max(jnp.abs(projected)) <= self.gradient_tolerance
@@ -146,7 +156,8 @@ class GaussNewton:
         """The state with its next candidate, and the projected gradient."""
         lower, upper = (jnp.asarray(b, state.point.dtype) for b in objective.space.bounds)
         width = jnp.where(jnp.isfinite(upper - lower), upper - lower, 10.0)
-        point, gradient, curvature = state.point, state.gradient, state.curvature
+        point, gradient = state.point, state.gradient
+        curvature = state.curvature + jnp.where(state.has_secant, state.secant, 0.0)
         is_held = ((point <= lower) & (gradient > 0)) | ((point >= upper) & (gradient < 0))
         projected = jnp.where(is_held, 0.0, gradient)
         move = jnp.zeros_like(point)
@@ -168,15 +179,29 @@ class GaussNewton:
         ), projected
 
 
+def _learnt(state: State, local: Local, is_better: Array, gain: Array) -> State:
+    """The secant part after a move, and whether the model with it foretold the gain better."""
+    move, change = state.candidate - state.point, local.gradient - state.gradient
+    plain = -(state.gradient @ move + 0.5 * move @ (state.curvature @ move))
+    augmented = plain - 0.5 * move @ (state.secant @ move)
+    is_closer = jnp.abs(augmented - gain) < jnp.abs(plain - gain)
+    updated = secant_update(state.secant, move, change, local.curvature)
+    return state._replace(
+        secant=jnp.where(is_better, updated, state.secant),
+        has_secant=jnp.where(jnp.isfinite(gain), is_closer, state.has_secant),
+    )
+
+
 def _in_sphere(gradient: Array, curvature: Array, radius: Array) -> Array:
     """The minimum of a quadratic within a sphere, (P,), by the eigenvalues of its curvature."""
     sizes, vectors = jnp.linalg.eigh(curvature)
-    sizes = jnp.maximum(sizes, 0.0)
     along = vectors.T @ gradient
-    least = 1e-14 * jnp.maximum(sizes[-1], 1e-30) + 1e-300
+    # Beyond the most negative curvature the shifted quadratic is convex.
+    least = 1e-14 * jnp.maximum(jnp.max(jnp.abs(sizes)), 1e-30) + 1e-300
+    floor = jnp.maximum(-sizes[0], 0.0)
 
     def length(shift: Array) -> Array:
-        return jnp.linalg.norm(along / (sizes + shift))
+        return jnp.linalg.norm(along / (sizes + floor + shift))
 
     # The shift that makes the move as long as the radius lies below |g| / radius.
     most = jnp.maximum(jnp.linalg.norm(along) / radius, least)
@@ -189,4 +214,4 @@ def _in_sphere(gradient: Array, curvature: Array, radius: Array) -> Array:
 
     _, shift = jax.lax.fori_loop(0, _BISECTIONS, halve, (least, most))
     shift = jnp.where(length(least) <= radius, least, shift)
-    return -(vectors @ (along / (sizes + shift)))
+    return -(vectors @ (along / (sizes + floor + shift)))

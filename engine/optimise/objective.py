@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,14 @@ class Objective(Protocol):
 
     def local(self, point: Array) -> Local:
         """Value, gradient and curvature at a point (P,)."""
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """An objective of which some parameters are cheap to optimise while the others are held."""
+
+    def settled(self, point: Array) -> Array:
+        """The point (P,) with the cheap parameters at their best; traceable."""
 
 
 @dataclass(frozen=True)

@@ -167,3 +167,29 @@ def test_bad_input_is_named():
         LinearNoiseObjective(network(), SPACE, TS, {"x": [TS] * 4})
     with pytest.raises(engine.InvalidInput, match="two or more"):
         LinearNoiseObjective(network(), SPACE, TS, {"X": [TS[:1]] * 4})
+
+
+def test_a_rounded_initial_count_cannot_be_fitted():
+    """It would have no slope, and the fit would leave it where it starts."""
+    turnover = {"made": 100.0, "lost": 0.3, "level": "made / lost"}
+
+    def started(initial):
+        return engine.ReactionNetwork(
+            species={"X": initial},
+            parameters=turnover,
+            reactions=[engine.Reaction("X -> 0", engine.MassAction("lost"))],
+        )
+
+    space = Space([Bounded("made", 1.0, 1e3, Log10())])
+    mean = 100.0 / 0.3 * np.exp(-0.3 * TS)
+    refused = "'level' depends on the fit and sets the initial count of 'X' through a rounding"
+    with pytest.raises(engine.InvalidInput, match=refused):
+        CourseObjective(started("floor(level)"), space, TS, {"X": mean}, {"X": 1.0})
+    with pytest.raises(engine.InvalidInput, match=refused):
+        cells = {"X": [np.array([1.0, 2.0])] * len(TS)}
+        LinearNoiseObjective(started("floor(level)"), space, TS, cells)
+    # What is not rounded has its slope: the mean is proportional to `made`.
+    objective = CourseObjective(started("level"), space, TS, {"X": 0.0 * mean}, {"X": 1.0})
+    with jax.enable_x64(True):
+        local = jax.jit(objective.local)(jnp.asarray(space.to_point({"made": 100.0})))
+    assert float(local.gradient[0]) == pytest.approx(np.log(10.0) * np.sum(mean**2), rel=1e-6)

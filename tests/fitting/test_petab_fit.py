@@ -2,6 +2,8 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,8 @@ import pytest
 import engine
 from engine import cli
 from engine.fitting.petab_fit import fit_petab
+from engine.fitting.petab_objective import PetabObjective
+from engine.optimise.starts import screened_starts
 from tests.fitting.petab_files import measured, write_problem
 from tests.network import sbml_text as sbml
 
@@ -63,6 +67,27 @@ def test_the_fit_is_the_regression(fitted):
     assert fit.best["a0"] * fit.best["half"] == pytest.approx(amplitude, rel=1e-3)
     assert fit.best["sd"] == pytest.approx(sd, rel=1e-2)
     assert fit.fits.num_at_best(1e-3) >= 4
+
+
+def test_a_start_has_the_best_noise_of_its_path(path):
+    """Noise moves no state: its best value is the root mean square of the residuals."""
+    objective = PetabObjective(engine.read_petab(path))
+    space, draws = objective.space, 6
+    drawn = space.sample(2, seed=3)
+    starts = screened_starts(objective, 2, seed=3, draws=1)
+    for before, after in zip(drawn, starts, strict=True):
+        values = space.to_mapping(after)
+        course = values["a0"] * values["half"] * np.exp(-values["k"] * TS)
+        best = np.mean((DATA - course) ** 2) ** 0.5
+        assert values["sd"] == pytest.approx(np.clip(best, 1e-3, 1e3), rel=1e-4)
+        moving = [i for i, name in enumerate(space.names) if name != "sd"]
+        np.testing.assert_array_equal(after[moving], before[moving])
+        assert abs(before[space.names.index("sd")] - np.log10(values["sd"])) > 0.01
+    # With the noise at its best, the best of some draws is that of the smallest residuals.
+    with jax.enable_x64(True):
+        values_of = jax.jit(jax.vmap(objective.value))
+        several = screened_starts(objective, 2, seed=3, draws=draws)
+        assert np.all(values_of(jnp.asarray(several)) <= values_of(jnp.asarray(starts)))
 
 
 def test_standard_error_is_the_regressions(fitted):
