@@ -7,13 +7,14 @@ import numpy as np
 
 from engine.design.journal import Counter, Memory, Progress, forgetful
 from engine.design.options import AugmentedLagrangian
+from engine.design.outcomes import Estimators, gradient_problem, gradients
 from engine.design.problem import Criterion, TherapyProblem, patients_key
 from engine.design.result import Design, Point, Sensitivity
 from engine.design.search import Search, positions_of
 from engine.design.verification import Verification, verify
 from engine.errors import InvalidInput
 from engine.gradient.automatic import Automatic, Chosen
-from engine.gradient.problem import Estimator
+from engine.gradient.problem import SameOutcome
 
 
 def optimise(
@@ -132,7 +133,7 @@ class Task:
 
         return Verification.of(self.memory(f"{self.name}: {purpose}", done))
 
-    def _search(self, before: Verification, estimators: tuple[Estimator, Estimator]) -> Search:
+    def _search(self, before: Verification, estimators: Estimators) -> Search:
         return Search(
             self.problem,
             self.options,
@@ -144,7 +145,7 @@ class Task:
             estimators,
         )
 
-    def _estimators(self, start: np.ndarray) -> tuple[tuple[Estimator, Estimator], list[str]]:
+    def _estimators(self, start: np.ndarray) -> tuple[Estimators, list[str]]:
         """Of benefit and risk; an automatic one chooses once, at the start."""
         automatic = self.options.estimator
         if not isinstance(automatic, Automatic):
@@ -154,7 +155,8 @@ class Task:
 
             def done(criterion: Criterion = criterion) -> object:
                 key = patients_key(self.seed, "choice")
-                posed = problem.posed(criterion, start, key, "choice", self.options.num_patients)
+                number = self.options.num_patients
+                posed = gradient_problem(problem, criterion, start, key, "choice", number)
                 chosen = automatic.choose(posed)
                 return {"names": chosen.names, "notes": chosen.notes}
 
@@ -171,16 +173,16 @@ class Task:
             f"above the bound {self.problem.bound:g}; verify with more patients"
         ]
 
-    def _sensitivities(
-        self, values: np.ndarray, estimators: tuple[Estimator, Estimator]
-    ) -> dict[str, Sensitivity]:
+    def _sensitivities(self, values: np.ndarray, estimators: Estimators) -> dict[str, Sensitivity]:
         problem, key = self.problem, patients_key(self.seed, "sensitivity")
         number = self.options.num_verified
 
         def done() -> object:
+            both = gradients(problem, estimators, values, key, "sensitivity", number)
             columns: list[list[float]] = []
-            for one, estimator in zip((problem.benefit, problem.risk), estimators, strict=True):
-                found = problem.gradient(one, estimator, values, key, "sensitivity", number)
+            for one, found in ((problem.benefit, both.benefit), (problem.risk, both.risk)):
+                if isinstance(found, SameOutcome):
+                    raise found
                 for column in (found.gradient, found.standard_errors):
                     columns.append((one.scale * column).tolist())
             return columns

@@ -22,11 +22,13 @@ import optax
 
 from engine.design.journal import Counter, Memory
 from engine.design.options import AugmentedLagrangian
+from engine.design.outcomes import Estimators, gradients
 from engine.design.problem import TherapyProblem, patients_key
 from engine.design.result import Step
 from engine.design.verification import Verification, Z, verify
 from engine.errors import InvalidInput
-from engine.gradient.problem import Estimator, SameOutcome
+from engine.gradient.problem import SameOutcome
+from engine.gradient.several import Found
 
 # The risk that the penalty sees is an average over about this many steps: its product with the
 # risk's gradient from the same patients is biased where the risk is noisy.
@@ -72,7 +74,7 @@ class Search:
         counter: Counter,
         memory: Memory,
         before: Verification,
-        estimators: tuple[Estimator, Estimator],
+        estimators: Estimators,
     ) -> None:
         self.problem, self.options, self.seed = problem, options, seed
         self.name, self.counter, self.memory, self.estimators = name, counter, memory, estimators
@@ -113,7 +115,7 @@ class Search:
 
     def _checked(self, positions: np.ndarray, number: int) -> Verification:
         values, purpose = self.problem.values_at(positions), f"check {number}"
-        self.num_trajectories += 2 * self.options.num_verified
+        self.num_trajectories += self.problem.num_systems * self.options.num_verified
 
         def done() -> Any:
             number = self.options.num_verified
@@ -192,25 +194,12 @@ class Search:
         problem, options = self.problem, self.options
         values = problem.values_at(positions)
         key, noise = patients_key(self.seed, f"round {number}"), f"step {step}"
-        found = []
-        for criterion, estimator in zip(
-            (problem.benefit, problem.risk), self.estimators, strict=True
-        ):
-            try:
-                found.append(
-                    problem.gradient(criterion, estimator, values, key, noise, num_patients)
-                )
-            except SameOutcome as same:
-                if not self.path:
-                    raise InvalidInput(
-                        f"'{criterion.name}' is {same.value:g} for all {same.number} patients "
-                        "where the search begins; begin elsewhere (start=), or simulate more "
-                        "patients"
-                    ) from None
-                self.gap = 1.0 if criterion is problem.risk else self.gap
-                return None
-        benefit, risk = found
-        self.num_trajectories += benefit.num_trajectories + risk.num_trajectories
+        found = gradients(problem, self.estimators, values, key, noise, num_patients)
+        self.num_trajectories += found.num_trajectories
+        benefit, risk = found.benefit, found.risk
+        if isinstance(benefit, SameOutcome) or isinstance(risk, SameOutcome):
+            self._stuck(benefit, risk)
+            return None
         gain, harm = problem.benefit.scale, problem.risk.scale
         error = gain * benefit.value_standard_error
         self.size = max(self.size, abs(gain * benefit.value), SMALLEST_SIZE * error)
@@ -235,6 +224,18 @@ class Search:
             )
         )
         return price * harmful - uphill
+
+    def _stuck(self, benefit: Found, risk: Found) -> None:
+        """Benefit or risk is the same for all patients: refused where the search begins."""
+        for criterion, found in ((self.problem.benefit, benefit), (self.problem.risk, risk)):
+            if isinstance(found, SameOutcome) and not self.path:
+                raise InvalidInput(
+                    f"'{criterion.name}' is {found.value:g} for all {found.num_trajectories} "
+                    "patients where the search begins; begin elsewhere (start=), or simulate more "
+                    "patients"
+                )
+        if isinstance(risk, SameOutcome):
+            self.gap = 1.0
 
     def _relative(self, risk: float) -> float:
         """How far a risk is above the aim, in units of the bound, at most 1 either way."""
