@@ -20,12 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from engine.design.journal import Counter, Memory
-from engine.design.options import AugmentedLagrangian
 from engine.design.outcomes import Estimators, gradients
 from engine.design.problem import TherapyProblem, patients_key
 from engine.design.result import Step
-from engine.design.verification import Verification, Z, verify
+from engine.design.task import Task
+from engine.design.verification import Verification, Z
 from engine.errors import InvalidInput
 from engine.gradient.problem import SameOutcome
 from engine.gradient.several import Found
@@ -55,31 +54,16 @@ class Search:
     """One search for a design; it keeps its path.
 
     Args:
-        problem: the problem.
-        options: of the optimiser.
-        seed: of everything random.
-        name: under which the memory keeps its stages.
-        counter: of steps.
-        memory: what is known of it already.
+        task: what is to be solved.
         before: what the start achieves, on fresh patients.
         estimators: of the gradients of benefit and risk.
     """
 
-    def __init__(
-        self,
-        problem: TherapyProblem,
-        options: AugmentedLagrangian,
-        seed: int,
-        name: str,
-        counter: Counter,
-        memory: Memory,
-        before: Verification,
-        estimators: Estimators,
-    ) -> None:
-        self.problem, self.options, self.seed = problem, options, seed
-        self.name, self.counter, self.memory, self.estimators = name, counter, memory, estimators
+    def __init__(self, task: Task, before: Verification, estimators: Estimators) -> None:
+        self.task, self.problem, self.options = task, task.problem, task.options
+        self.estimators = estimators
         self.path: list[Step] = []
-        self.multiplier, self.target, self.size = 1.0, _aim(problem, options, before), 0.0
+        self.multiplier, self.target, self.size = 1.0, _aim(task, before), 0.0
         self.gap: float | None = None
         # A probability changes by multiples where a mean or a tail changes by shares of itself.
         self.unit = 1.0 if before.risk.kind == "probability" else SHARE_OF_MEAN
@@ -114,14 +98,8 @@ class Search:
         return best[1], notes
 
     def _checked(self, positions: np.ndarray, number: int) -> Verification:
-        values, purpose = self.problem.values_at(positions), f"check {number}"
         self.num_trajectories += self.problem.num_systems * self.options.num_verified
-
-        def done() -> Any:
-            number = self.options.num_verified
-            return asdict(verify(self.problem, values, number, self.seed, purpose))
-
-        return Verification.of(self.memory(f"{self.name}: {purpose}", done))
+        return self.task.verified(self.problem.values_at(positions), f"check {number}")
 
     def round(self, positions: np.ndarray, number: int) -> np.ndarray:
         """A round, done or remembered; returns the mean of its later steps."""
@@ -135,10 +113,10 @@ class Search:
                 "path": [asdict(step) for step in self.path[len(before) :]],
             }
 
-        found = self.memory(f"{self.name}: round {number}", done)
+        found = self.task.memory(f"{self.task.name}: round {number}", done)
         self.multiplier, self.size, self.gap, self.num_trajectories = found["state"]
         self.path = before + [Step.of(step) for step in found["path"]]
-        self.counter.step(self.options.num_steps)
+        self.task.counter.step(self.options.num_steps)
         return np.array(found["positions"])
 
     def _steps(self, positions: np.ndarray, number: int) -> np.ndarray:
@@ -193,7 +171,7 @@ class Search:
         """dL/dz, from fresh reaction noise of the round's patients; None where all are alike."""
         problem, options = self.problem, self.options
         values = problem.values_at(positions)
-        key, noise = patients_key(self.seed, f"round {number}"), f"step {step}"
+        key, noise = patients_key(self.task.seed, f"round {number}"), f"step {step}"
         found = gradients(problem, self.estimators, values, key, noise, num_patients)
         self.num_trajectories += found.num_trajectories
         benefit, risk = found.benefit, found.risk
@@ -246,12 +224,12 @@ def _remembered(before: float | None, new: float) -> float:
     return new if before is None else before + (new - before) / MEMORY
 
 
-def _aim(problem: TherapyProblem, options: AugmentedLagrangian, before: Verification) -> float:
+def _aim(task: Task, before: Verification) -> float:
     """The risk to aim at: the bound less what an interval there is wide.
 
     A probability's width follows from the bound; that of a mean is the start's, in proportion.
     """
-    risk = before.risk
+    problem, options, risk = task.problem, task.options, before.risk
     if risk.kind == "probability":
         share = min(problem.bound / problem.risk.scale, 0.5)
         half = problem.risk.scale * Z * np.sqrt(share * (1.0 - share) / options.num_verified)
