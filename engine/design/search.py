@@ -4,11 +4,13 @@ r"""Constrained stochastic optimisation: an augmented Lagrangian with Adam.
           \qquad g = (R - \alpha) / \alpha
 
 B the benefit, R the risk, alpha its bound, z the variables' positions, B_0 the benefit's size, and
-kappa = |grad B / B_0| / |grad g| the exchange rate of the two at every step, so that the multiplier
+kappa = |grad B / B_0| / |grad g| the exchange rate of the two, of gradients averaged over steps
+(noise would lengthen the smaller of single ones and make the risk cheap), so that the multiplier
 lambda is 1 at an optimum on the bound, whatever the units are; it begins there and moves by eta g
 with every step. Within a round the patients are the same and their reaction noise is new at every
-step; the next round has others and more. Adam's steps shrink by a cosine. Gradients
-are unbiased estimates through the exact simulation. (Nocedal and Wright 2006, chapter 17,
+step; the next round has others and more. Adam's steps shrink by a cosine. Gradients are estimates
+through the exact simulation. Where fresh patients find the risk near the aim but off it, one step
+of Newton's along its averaged gradient corrects that. (Nocedal and Wright 2006, chapter 17,
 doi:10.1007/978-0-387-40065-5; Adam: Kingma and Ba 2015, arXiv:1412.6980, by optax.)
 """
 
@@ -32,6 +34,11 @@ from engine.gradient.several import Found
 # The risk that the penalty sees is an average over about this many steps: its product with the
 # risk's gradient from the same patients is biased where the risk is noisy.
 MEMORY = 2.0
+# The gradients that set the price, and the correction's direction, are averages over about as many.
+PULL_MEMORY = 5.0
+# A correction for a risk that is off the aim by less than this share of the bound, and its longest
+# step in the positions.
+NEAR, LONGEST_CORRECTION = 0.6, 0.3
 # eta, and the largest multiplier: it must find back where a start was far from the bound.
 DUAL_RATE, LARGEST_MULTIPLIER = 0.1, 4.0
 # What is left of the learning rate at the end, and in rounds that are added.
@@ -65,6 +72,8 @@ class Search:
         self.path: list[Step] = []
         self.multiplier, self.target, self.size = 1.0, _aim(task, before), 0.0
         self.gap: float | None = None
+        # Averages of the gradients of benefit / size and risk / bound in the positions.
+        self.pulls: np.ndarray | None = None
         # A probability changes by multiples where a mean or a tail changes by shares of itself.
         self.unit = 1.0 if before.risk.kind == "probability" else SHARE_OF_MEAN
         self.num_trajectories = 0
@@ -86,16 +95,28 @@ class Search:
                 # A bound that does not bind leaves no price, after a round that began with one.
                 if found.risk.value >= enough or (number > 0 and self.multiplier == 0.0):
                     break
-            elif found.risk.low <= self.problem.bound:
+            elif number > 0 and found.risk.low <= self.problem.bound:
                 self.target *= 1.0 - self.unit * (1.0 - TIGHTENING)
             notes.append(
                 f"fresh patients had a risk of {found.risk.value:.3g} ({found.risk.low:.3g} to "
                 f"{found.risk.high:.3g}); the search went on, aiming at {self.target:.3g}"
             )
-            self.gap, self.multiplier = self._relative(found.risk.value), 1.0
+            self.gap = self._relative(found.risk.value)
+            if abs(self.gap) < NEAR and self.multiplier > 0.0:
+                positions = self._corrected(positions, found.risk.value)
+                continue
+            self.multiplier = 1.0
             positions = self.round(positions, self.options.num_rounds + number)
         best = max(safe, key=lambda one: one[0], default=(0.0, positions))
         return best[1], notes
+
+    def _corrected(self, positions: np.ndarray, risk: float) -> np.ndarray:
+        """Newton's step to the aim, along the risk's averaged gradient."""
+        if self.pulls is None or not np.any(self.pulls[1]):
+            return positions
+        slope = self.pulls[1] * self.problem.bound
+        step = (self.target - risk) * slope / np.sum(slope**2)
+        return np.asarray(positions + step * min(1.0, LONGEST_CORRECTION / np.linalg.norm(step)))
 
     def _checked(self, positions: np.ndarray, number: int) -> Verification:
         self.num_trajectories += self.problem.num_systems * self.options.num_verified
@@ -110,11 +131,13 @@ class Search:
             return {
                 "positions": mean.tolist(),
                 "state": [self.multiplier, self.size, self.gap, self.num_trajectories],
+                "pulls": None if self.pulls is None else self.pulls.tolist(),
                 "path": [asdict(step) for step in self.path[len(before) :]],
             }
 
         found = self.task.memory(f"{self.task.name}: round {number}", done)
         self.multiplier, self.size, self.gap, self.num_trajectories = found["state"]
+        self.pulls = None if found["pulls"] is None else np.array(found["pulls"])
         self.path = before + [Step.of(step) for step in found["path"]]
         self.task.counter.step(self.options.num_steps)
         return np.array(found["positions"])
@@ -127,7 +150,9 @@ class Search:
         adam = optax.adam(self._schedule(number), b1=0.8, b2=0.95)
         z = jnp.asarray(positions, jnp.float32)
         state = adam.init(z)
-        num_patients = int(options.num_patients * options.growth**number)
+        # Rounds that are added are as large as the last that was planned.
+        grown = options.growth ** min(number, options.num_rounds - 1)
+        num_patients = int(options.num_patients * grown)
         visited = [np.asarray(z, float)]
         for step in range(options.num_steps):
             gradient = self._gradient(np.asarray(z, float), number, step, num_patients)
@@ -181,12 +206,13 @@ class Search:
         gain, harm = problem.benefit.scale, problem.risk.scale
         error = gain * benefit.value_standard_error
         self.size = max(self.size, abs(gain * benefit.value), SMALLEST_SIZE * error)
-        self.gap = _remembered(self.gap, self._relative(harm * risk.value))
+        self.gap = float(_remembered(self.gap, self._relative(harm * risk.value), MEMORY))
         slopes = np.array([v.slope(z) for v, z in zip(problem.variables, positions, strict=True)])
         uphill = slopes * gain * benefit.gradient / self.size
         harmful = slopes * harm * risk.gradient / problem.bound
-        size = np.linalg.norm(harmful)
-        exchange = np.linalg.norm(uphill) / size if size > 0 else 0.0
+        self.pulls = _remembered(self.pulls, np.stack([uphill, harmful]), PULL_MEMORY)
+        gain_size, size = np.linalg.norm(self.pulls, axis=1)
+        exchange = gain_size / size if size > 0 else 0.0
         price = float(exchange * max(0.0, self.multiplier + options.penalty * self.gap))
         moved = self.multiplier + DUAL_RATE * self.gap
         self.multiplier = min(max(moved, 0.0), LARGEST_MULTIPLIER)
@@ -220,8 +246,8 @@ class Search:
         return float(np.clip((risk - self.target) / (self.unit * self.problem.bound), -1.0, 1.0))
 
 
-def _remembered(before: float | None, new: float) -> float:
-    return new if before is None else before + (new - before) / MEMORY
+def _remembered(before: Any, new: Any, memory: float) -> Any:
+    return new if before is None else before + (new - before) / memory
 
 
 def _aim(task: Task, before: Verification) -> float:

@@ -12,6 +12,7 @@ from engine.gradient import (
     Gradient,
     MartingaleCritic,
     Outcome,
+    RandomPerturbation,
     ScoreFunction,
     estimate_all,
 )
@@ -77,9 +78,10 @@ def is_alike(estimator: Estimator, problem: Problem) -> bool:
     [
         ScoreFunction(),
         ScoreFunction(is_squared=True, is_reward_to_go=False),
+        RandomPerturbation(),
         pytest.param(MartingaleCritic(), marks=pytest.mark.full),
     ],
-    ids=["score", "squares", "critic"],
+    ids=["score", "squares", "perturbed", "critic"],
 )
 def test_the_joint_estimate_is_the_separate_ones(estimator: Estimator) -> None:
     assert is_alike(estimator, posed(estimator))
