@@ -50,7 +50,8 @@ def measured(name: str, is_quick: bool) -> dict[str, Any]:
     seconds = time.process_time() - begin
     problems = referees(spec, problem)
     ours = next(p for p in problems.values() if p.names == design.names)
-    budget = max(design.num_trajectories, 2 * options.num_verified) * (1 if is_quick else FACTOR)
+    check = problem.num_systems * options.num_verified
+    budget = max(design.num_trajectories, check) * (1 if is_quick else FACTOR)
     begin = time.process_time()
     grid = searched(spec, problems, budget)
     grid_seconds = time.process_time() - begin
@@ -87,7 +88,8 @@ def searched(spec: Any, problems: dict[str, Any], budget: int) -> list[dict[str,
 
     points = {n: {v: spec.grid[v] for v in p.names} for n, p in problems.items()}
     total = sum(int(np.prod([len(one) for one in grid.values()])) for grid in points.values())
-    patients = max(budget // (2 * total), FEWEST)
+    num_systems = next(iter(problems.values())).num_systems
+    patients = max(budget // (num_systems * total), FEWEST)
     print(f"  grid of {total} points, {patients} patients each", file=sys.stderr, flush=True)
     return [
         {"problem": name, "values": list(found.values), "verification": found.verification}

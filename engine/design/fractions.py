@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.design.journal import Counter, Memory, Progress, forgetful
-from engine.design.optimiser import Task
+from engine.design.optimiser import designed, with_frontier
 from engine.design.options import AugmentedLagrangian
 from engine.design.policy import PolicyTerm
 from engine.design.problem import TherapyProblem
 from engine.design.result import Alternative, Design
+from engine.design.task import Task
 from engine.design.variables import Variable
 from engine.dosing.dose import Dose
 from engine.dosing.regimen import Regimen
@@ -117,7 +118,7 @@ def optimise_fractions(
     refused: dict[int, str] = {}
     for count, task in tasks.items():
         try:
-            designs[count] = task.design()
+            designs[count] = designed(task)
         except InvalidInput as error:
             refused[count] = str(error)
     if not designs:
@@ -134,7 +135,7 @@ def optimise_fractions(
         alternatives=tuple(_alternative(n, designs, refused) for n in fractions.counts),
         num_trajectories=sum(one.num_trajectories for one in designs.values()),
     )
-    return task.with_frontier(found, frontier)
+    return with_frontier(task, found, frontier)
 
 
 def _named(count: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.design.problem import TherapyProblem
-from engine.design.verification import Verification, verify
+from engine.design.verification import Estimate, Verification, verify
 from engine.errors import InvalidInput
 
 
@@ -24,6 +24,7 @@ def search_grid(
     points: Mapping[str, Sequence[float]],
     num_patients: int,
     seed: int = 0,
+    num_screened: int | None = None,
 ) -> list[GridPoint]:
     """Simulate the product of the given numbers, all on the same patients.
 
@@ -32,6 +33,8 @@ def search_grid(
         points: variable -> numbers to try; every variable.
         num_patients: patients of every design.
         seed: of the patients.
+        num_screened: patients of a first look at all; then only designs that may still be the best
+            get `num_patients`. Default none, all get them.
 
     Returns:
         Every design; those that keep the bound (by their estimate) first, by falling benefit.
@@ -42,11 +45,42 @@ def search_grid(
     if set(points) != set(problem.names):
         odd = sorted(set(points) ^ set(problem.names))[0]
         raise InvalidInput(f"points: '{odd}' is not a variable with numbers; give all of them")
-    found = [
-        GridPoint(values, verify(problem, np.asarray(values), num_patients, seed, "grid"))
-        for values in itertools.product(*(points[name] for name in problem.names))
-    ]
+
+    def simulated(values: tuple[float, ...], number: int) -> GridPoint:
+        return GridPoint(values, verify(problem, np.asarray(values), number, seed, "grid"))
+
+    designs = itertools.product(*(points[name] for name in problem.names))
+    found = [simulated(values, num_screened or num_patients) for values in designs]
+    if num_screened is not None:
+        may_win = _contenders(found)
+        found = [simulated(p.values, num_patients) if p in may_win else p for p in found]
     return sorted(
         found,
         key=lambda one: (one.verification.violation > 0, -one.verification.benefit.value),
     )
+
+
+def _contenders(found: Sequence[GridPoint]) -> list[GridPoint]:
+    """Designs of which four standard errors do not show that another is better, or safe.
+
+    Twice the half width of a 95% interval is about as much.
+    """
+
+    def least(one: Estimate) -> float:
+        return 2 * one.low - one.value
+
+    def most(one: Estimate) -> float:
+        return 2 * one.high - one.value
+
+    sure = [
+        least(p.verification.benefit)
+        for p in found
+        if most(p.verification.risk) <= p.verification.bound
+    ]
+    beaten = max(sure, default=-np.inf)
+    return [
+        p
+        for p in found
+        if least(p.verification.risk) <= p.verification.bound
+        and most(p.verification.benefit) >= beaten
+    ]

@@ -7,11 +7,12 @@ from itertools import pairwise
 import numpy as np
 
 from engine.design.journal import Counter, Memory, Progress, forgetful
-from engine.design.optimiser import Task
+from engine.design.optimiser import designed, with_frontier
 from engine.design.options import AugmentedLagrangian
 from engine.design.policy import PolicyTerm
 from engine.design.problem import Criterion, TherapyProblem
 from engine.design.result import Alternative, Design
+from engine.design.task import Task
 from engine.design.verification import Estimate, difference
 from engine.errors import InvalidInput
 from engine.population.variability import Distribution, Part
@@ -118,7 +119,7 @@ def optimise_policy(
     number = 2 + len(frontier) + (len(subgroups.parts) if subgroups else 0)
     counter = Counter(progress, number * chosen.num_rounds * chosen.num_steps)
     task = Task(problem, chosen, seed, "policy", counter, memory)
-    design = task.with_frontier(task.design(), frontier)
+    design = with_frontier(task, designed(task), frontier)
     others = [beside_one_size(task, design)]
     others += by_subgroup(task, subgroups) if subgroups else ()
     return replace(design, alternatives=tuple(others))
@@ -151,7 +152,7 @@ def by_subgroup(task: Task, subgroups: Subgroups) -> tuple[Alternative, ...]:
 
 def _designed(task: Task, name: str) -> Alternative:
     try:
-        design = task.design()
+        design = designed(task)
     except InvalidInput as error:
         return Alternative(name, note=str(error))
     return Alternative(name, design.names, design.values, design.verification)

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from engine.design.policy import PolicyTerm, check_terms, individual_amounts
-from engine.design.tail import tail_outcome, value_at_risk
 from engine.design.variables import Variable
 from engine.dosing.pharmacokinetics import Pharmacokinetics
 from engine.dosing.regimen import Regimen
@@ -16,8 +15,6 @@ from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments, stops_of
 from engine.gradient.dose_targets import DoseAmount
 from engine.gradient.outcome import Outcome
-from engine.gradient.problem import Estimator, Problem, SameOutcome
-from engine.gradient.result import Gradient
 from engine.gradient.targets import Target
 from engine.methods.direct import Direct
 from engine.network.network import ReactionNetwork
@@ -122,6 +119,20 @@ class TherapyProblem:
         return tuple(v.target for v in self.variables if isinstance(v.target, PolicyTerm))
 
     @property
+    def is_one_system(self) -> bool:
+        """Whether benefit and risk are two outcomes of one network and one population.
+
+        Then both are seen on the same trajectories, simulated once.
+        """
+        one, other = self.benefit, self.risk
+        return one.network is other.network and dict(one.population) == dict(other.population)
+
+    @property
+    def num_systems(self) -> int:
+        """Trajectories of one patient: 1, or 2 where benefit and risk are of different systems."""
+        return 1 if self.is_one_system else 2
+
+    @property
     def _known(self) -> dict[str, Distribution]:
         """What a policy can know of a patient."""
         return {**self.risk.population, **self.benefit.population, **self.covariates}
@@ -143,12 +154,12 @@ class TherapyProblem:
             noise: name of the reaction noise.
             num_patients: how many.
         """
-        return self._posed(criterion, values, key, noise, num_patients)[0]
+        return self.with_targets(criterion, values, key, noise, num_patients)[0]
 
-    def _posed(
+    def with_targets(
         self, criterion: Criterion, values: np.ndarray, key: Any, noise: str, num_patients: int
     ) -> tuple[Arguments, tuple[Target, ...]]:
-        """The simulation, and the variables as targets of its gradient."""
+        """The same, and the variables as targets of its gradient."""
         arguments = self._for_all(criterion, key, noise, num_patients)
         for variable, value in zip(self.variables, values, strict=True):
             target = variable.target
@@ -163,12 +174,14 @@ class TherapyProblem:
         """The simulation with the regimen as it was given."""
         ids = np.arange(num_patients)
         inputs = self.inputs
+        # Outcomes of one system belong to the same trajectories.
+        system = self.benefit if self.is_one_system else criterion
         if callable(inputs):
             inputs = inputs(sample(self.covariates, key, ids))
         return Arguments(
             criterion.network,
             stops_of(self.horizon),
-            key_words(noise_key(key, noise, criterion.name)),
+            key_words(noise_key(key, noise, system.name)),
             num_patients,
             1,
             ids,
@@ -205,58 +218,6 @@ class TherapyProblem:
                 case target:
                     targets.append(target)  # type: ignore[arg-type]
         return found.given(arguments), tuple(targets)
-
-    def posed(
-        self, criterion: Criterion, values: np.ndarray, key: Any, noise: str, num_patients: int
-    ) -> Problem:
-        """The gradient that is to be estimated; the arguments are those of `arguments`.
-
-        A tail's threshold comes from other reaction noise.
-        """
-        arguments, targets = self._posed(criterion, values, key, noise, num_patients)
-        outcome = criterion.outcome
-        if criterion.worst is not None:
-            seen = self.outcomes(criterion, values, key, f"{noise}, tail", num_patients)
-            threshold = value_at_risk(seen, criterion.worst) / criterion.scale
-            outcome = tail_outcome(outcome, threshold, criterion.worst)
-        return Problem(arguments, outcome, targets)
-
-    def gradient(
-        self,
-        criterion: Criterion,
-        estimator: Estimator,
-        values: np.ndarray,
-        key: Any,
-        noise: str,
-        num_patients: int,
-    ) -> Gradient:
-        """The criterion and its derivatives by the variables, before scaling.
-
-        A risk that is the same for all patients, and within the bound, has no slope that could be
-        seen, and needs none.
-
-        Raises:
-            SameOutcome: a benefit that is the same for all patients, or a risk above the bound.
-        """
-        posed = self.posed(criterion, values, key, noise, num_patients)
-        targets = posed.targets
-        try:
-            return estimator.estimate(posed)
-        except SameOutcome as same:
-            if criterion is self.risk and criterion.scale * same.value <= self.bound:
-                flat = np.zeros(len(targets))
-                names = ("nothing happened",) * len(targets)
-                error = 1.0 / same.number
-                return Gradient(same.value, error, self.names, flat, flat, 1.0, names)
-            raise
-
-    def outcomes(
-        self, criterion: Criterion, values: np.ndarray, key: Any, noise: str, num_patients: int
-    ) -> np.ndarray:
-        """The scaled outcome of every patient, (num_patients,)."""
-        arguments = self.arguments(criterion, values, key, noise, num_patients)
-        ensemble = arguments.run({"outcome": criterion.outcome.tally})
-        return criterion.scale * criterion.outcome.values(ensemble.tallies["outcome"])
 
 
 def patients_key(seed: int, purpose: str) -> Any:

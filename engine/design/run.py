@@ -24,6 +24,8 @@ from engine.errors import InvalidInput
 from engine.trial.store import write_whole
 from engine.trial.tables import to_toml
 
+# A grid's first look has one in so many of the patients, if they are at least these.
+SCREENED, FEWEST = 10, 500
 STAGES = "finished_stages.json"
 MARK = "# A therapy design of cytokine-engine, as run (format 1)."
 
@@ -88,7 +90,7 @@ def _refereed(spec: DesignSpec, problem: TherapyProblem, memory: Memory) -> list
         numbers = {n: spec.grid[n] for n in one.names if n in spec.grid}
 
         def done(one: TherapyProblem = one, numbers: dict[str, list[float]] = numbers) -> Any:
-            found = search_grid(one, numbers, number, spec.seed)
+            found = search_grid(one, numbers, number, spec.seed, _screened(number))
             return [
                 {
                     "values": dict(zip(one.names, point.values, strict=True)),
@@ -99,6 +101,11 @@ def _refereed(spec: DesignSpec, problem: TherapyProblem, memory: Memory) -> list
 
         points += memory(f"grid: {name}", done)
     return sorted(points, key=_merit)
+
+
+def _screened(number: int) -> int | None:
+    """Patients of a first look at a grid; none where that would be too few."""
+    return number // SCREENED if number >= SCREENED * FEWEST else None
 
 
 def referees(spec: DesignSpec, problem: TherapyProblem) -> dict[str, TherapyProblem]:

@@ -4,11 +4,13 @@ r"""Constrained stochastic optimisation: an augmented Lagrangian with Adam.
           \qquad g = (R - \alpha) / \alpha
 
 B the benefit, R the risk, alpha its bound, z the variables' positions, B_0 the benefit's size, and
-kappa = |grad B / B_0| / |grad g| the exchange rate of the two at every step, so that the multiplier
+kappa = |grad B / B_0| / |grad g| the exchange rate of the two, of gradients averaged over steps
+(noise would lengthen the smaller of single ones and make the risk cheap), so that the multiplier
 lambda is 1 at an optimum on the bound, whatever the units are; it begins there and moves by eta g
 with every step. Within a round the patients are the same and their reaction noise is new at every
-step; the next round has others and more. Adam's steps shrink by a cosine. Gradients
-are unbiased estimates through the exact simulation. (Nocedal and Wright 2006, chapter 17,
+step; the next round has others and more. Adam's steps shrink by a cosine. Gradients are estimates
+through the exact simulation. Where fresh patients find the risk near the aim but off it, one step
+of Newton's along its averaged gradient corrects that. (Nocedal and Wright 2006, chapter 17,
 doi:10.1007/978-0-387-40065-5; Adam: Kingma and Ba 2015, arXiv:1412.6980, by optax.)
 """
 
@@ -20,17 +22,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from engine.design.journal import Counter, Memory
-from engine.design.options import AugmentedLagrangian
+from engine.design.outcomes import Estimators, gradients
 from engine.design.problem import TherapyProblem, patients_key
 from engine.design.result import Step
-from engine.design.verification import Verification, Z, verify
+from engine.design.task import Task
+from engine.design.verification import Verification, Z
 from engine.errors import InvalidInput
-from engine.gradient.problem import Estimator, SameOutcome
+from engine.gradient.problem import SameOutcome
+from engine.gradient.several import Found
 
 # The risk that the penalty sees is an average over about this many steps: its product with the
 # risk's gradient from the same patients is biased where the risk is noisy.
 MEMORY = 2.0
+# The gradients that set the price, and the correction's direction, are averages over about as many.
+PULL_MEMORY = 5.0
+# A correction for a risk that is off the aim by less than this share of the bound, and its longest
+# step in the positions.
+NEAR, LONGEST_CORRECTION = 0.6, 0.3
 # eta, and the largest multiplier: it must find back where a start was far from the bound.
 DUAL_RATE, LARGEST_MULTIPLIER = 0.1, 4.0
 # What is left of the learning rate at the end, and in rounds that are added.
@@ -53,32 +61,19 @@ class Search:
     """One search for a design; it keeps its path.
 
     Args:
-        problem: the problem.
-        options: of the optimiser.
-        seed: of everything random.
-        name: under which the memory keeps its stages.
-        counter: of steps.
-        memory: what is known of it already.
+        task: what is to be solved.
         before: what the start achieves, on fresh patients.
         estimators: of the gradients of benefit and risk.
     """
 
-    def __init__(
-        self,
-        problem: TherapyProblem,
-        options: AugmentedLagrangian,
-        seed: int,
-        name: str,
-        counter: Counter,
-        memory: Memory,
-        before: Verification,
-        estimators: tuple[Estimator, Estimator],
-    ) -> None:
-        self.problem, self.options, self.seed = problem, options, seed
-        self.name, self.counter, self.memory, self.estimators = name, counter, memory, estimators
+    def __init__(self, task: Task, before: Verification, estimators: Estimators) -> None:
+        self.task, self.problem, self.options = task, task.problem, task.options
+        self.estimators = estimators
         self.path: list[Step] = []
-        self.multiplier, self.target, self.size = 1.0, _aim(problem, options, before), 0.0
+        self.multiplier, self.target, self.size = 1.0, _aim(task, before), 0.0
         self.gap: float | None = None
+        # Averages of the gradients of benefit / size and risk / bound in the positions.
+        self.pulls: np.ndarray | None = None
         # A probability changes by multiples where a mean or a tail changes by shares of itself.
         self.unit = 1.0 if before.risk.kind == "probability" else SHARE_OF_MEAN
         self.num_trajectories = 0
@@ -100,26 +95,32 @@ class Search:
                 # A bound that does not bind leaves no price, after a round that began with one.
                 if found.risk.value >= enough or (number > 0 and self.multiplier == 0.0):
                     break
-            elif found.risk.low <= self.problem.bound:
+            elif number > 0 and found.risk.low <= self.problem.bound:
                 self.target *= 1.0 - self.unit * (1.0 - TIGHTENING)
             notes.append(
                 f"fresh patients had a risk of {found.risk.value:.3g} ({found.risk.low:.3g} to "
                 f"{found.risk.high:.3g}); the search went on, aiming at {self.target:.3g}"
             )
-            self.gap, self.multiplier = self._relative(found.risk.value), 1.0
+            self.gap = self._relative(found.risk.value)
+            if abs(self.gap) < NEAR and self.multiplier > 0.0:
+                positions = self._corrected(positions, found.risk.value)
+                continue
+            self.multiplier = 1.0
             positions = self.round(positions, self.options.num_rounds + number)
         best = max(safe, key=lambda one: one[0], default=(0.0, positions))
         return best[1], notes
 
+    def _corrected(self, positions: np.ndarray, risk: float) -> np.ndarray:
+        """Newton's step to the aim, along the risk's averaged gradient."""
+        if self.pulls is None or not np.any(self.pulls[1]):
+            return positions
+        slope = self.pulls[1] * self.problem.bound
+        step = (self.target - risk) * slope / np.sum(slope**2)
+        return np.asarray(positions + step * min(1.0, LONGEST_CORRECTION / np.linalg.norm(step)))
+
     def _checked(self, positions: np.ndarray, number: int) -> Verification:
-        values, purpose = self.problem.values_at(positions), f"check {number}"
-        self.num_trajectories += 2 * self.options.num_verified
-
-        def done() -> Any:
-            number = self.options.num_verified
-            return asdict(verify(self.problem, values, number, self.seed, purpose))
-
-        return Verification.of(self.memory(f"{self.name}: {purpose}", done))
+        self.num_trajectories += self.problem.num_systems * self.options.num_verified
+        return self.task.verified(self.problem.values_at(positions), f"check {number}")
 
     def round(self, positions: np.ndarray, number: int) -> np.ndarray:
         """A round, done or remembered; returns the mean of its later steps."""
@@ -130,13 +131,15 @@ class Search:
             return {
                 "positions": mean.tolist(),
                 "state": [self.multiplier, self.size, self.gap, self.num_trajectories],
+                "pulls": None if self.pulls is None else self.pulls.tolist(),
                 "path": [asdict(step) for step in self.path[len(before) :]],
             }
 
-        found = self.memory(f"{self.name}: round {number}", done)
+        found = self.task.memory(f"{self.task.name}: round {number}", done)
         self.multiplier, self.size, self.gap, self.num_trajectories = found["state"]
+        self.pulls = None if found["pulls"] is None else np.array(found["pulls"])
         self.path = before + [Step.of(step) for step in found["path"]]
-        self.counter.step(self.options.num_steps)
+        self.task.counter.step(self.options.num_steps)
         return np.array(found["positions"])
 
     def _steps(self, positions: np.ndarray, number: int) -> np.ndarray:
@@ -147,7 +150,9 @@ class Search:
         adam = optax.adam(self._schedule(number), b1=0.8, b2=0.95)
         z = jnp.asarray(positions, jnp.float32)
         state = adam.init(z)
-        num_patients = int(options.num_patients * options.growth**number)
+        # Rounds that are added are as large as the last that was planned.
+        grown = options.growth ** min(number, options.num_rounds - 1)
+        num_patients = int(options.num_patients * grown)
         visited = [np.asarray(z, float)]
         for step in range(options.num_steps):
             gradient = self._gradient(np.asarray(z, float), number, step, num_patients)
@@ -191,35 +196,23 @@ class Search:
         """dL/dz, from fresh reaction noise of the round's patients; None where all are alike."""
         problem, options = self.problem, self.options
         values = problem.values_at(positions)
-        key, noise = patients_key(self.seed, f"round {number}"), f"step {step}"
-        found = []
-        for criterion, estimator in zip(
-            (problem.benefit, problem.risk), self.estimators, strict=True
-        ):
-            try:
-                found.append(
-                    problem.gradient(criterion, estimator, values, key, noise, num_patients)
-                )
-            except SameOutcome as same:
-                if not self.path:
-                    raise InvalidInput(
-                        f"'{criterion.name}' is {same.value:g} for all {same.number} patients "
-                        "where the search begins; begin elsewhere (start=), or simulate more "
-                        "patients"
-                    ) from None
-                self.gap = 1.0 if criterion is problem.risk else self.gap
-                return None
-        benefit, risk = found
-        self.num_trajectories += benefit.num_trajectories + risk.num_trajectories
+        key, noise = patients_key(self.task.seed, f"round {number}"), f"step {step}"
+        found = gradients(problem, self.estimators, values, key, noise, num_patients)
+        self.num_trajectories += found.num_trajectories
+        benefit, risk = found.benefit, found.risk
+        if isinstance(benefit, SameOutcome) or isinstance(risk, SameOutcome):
+            self._stuck(benefit, risk)
+            return None
         gain, harm = problem.benefit.scale, problem.risk.scale
         error = gain * benefit.value_standard_error
         self.size = max(self.size, abs(gain * benefit.value), SMALLEST_SIZE * error)
-        self.gap = _remembered(self.gap, self._relative(harm * risk.value))
+        self.gap = float(_remembered(self.gap, self._relative(harm * risk.value), MEMORY))
         slopes = np.array([v.slope(z) for v, z in zip(problem.variables, positions, strict=True)])
         uphill = slopes * gain * benefit.gradient / self.size
         harmful = slopes * harm * risk.gradient / problem.bound
-        size = np.linalg.norm(harmful)
-        exchange = np.linalg.norm(uphill) / size if size > 0 else 0.0
+        self.pulls = _remembered(self.pulls, np.stack([uphill, harmful]), PULL_MEMORY)
+        gain_size, size = np.linalg.norm(self.pulls, axis=1)
+        exchange = gain_size / size if size > 0 else 0.0
         price = float(exchange * max(0.0, self.multiplier + options.penalty * self.gap))
         moved = self.multiplier + DUAL_RATE * self.gap
         self.multiplier = min(max(moved, 0.0), LARGEST_MULTIPLIER)
@@ -236,21 +229,33 @@ class Search:
         )
         return price * harmful - uphill
 
+    def _stuck(self, benefit: Found, risk: Found) -> None:
+        """Benefit or risk is the same for all patients: refused where the search begins."""
+        for criterion, found in ((self.problem.benefit, benefit), (self.problem.risk, risk)):
+            if isinstance(found, SameOutcome) and not self.path:
+                raise InvalidInput(
+                    f"'{criterion.name}' is {found.value:g} for all {found.num_trajectories} "
+                    "patients where the search begins; begin elsewhere (start=), or simulate more "
+                    "patients"
+                )
+        if isinstance(risk, SameOutcome):
+            self.gap = 1.0
+
     def _relative(self, risk: float) -> float:
         """How far a risk is above the aim, in units of the bound, at most 1 either way."""
         return float(np.clip((risk - self.target) / (self.unit * self.problem.bound), -1.0, 1.0))
 
 
-def _remembered(before: float | None, new: float) -> float:
-    return new if before is None else before + (new - before) / MEMORY
+def _remembered(before: Any, new: Any, memory: float) -> Any:
+    return new if before is None else before + (new - before) / memory
 
 
-def _aim(problem: TherapyProblem, options: AugmentedLagrangian, before: Verification) -> float:
+def _aim(task: Task, before: Verification) -> float:
     """The risk to aim at: the bound less what an interval there is wide.
 
     A probability's width follows from the bound; that of a mean is the start's, in proportion.
     """
-    risk = before.risk
+    problem, options, risk = task.problem, task.options, before.risk
     if risk.kind == "probability":
         share = min(problem.bound / problem.risk.scale, 0.5)
         half = problem.risk.scale * Z * np.sqrt(share * (1.0 - share) / options.num_verified)

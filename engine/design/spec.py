@@ -97,7 +97,8 @@ class DesignSpec(Table):
         if self.model not in MODELS:
             raise InvalidInput(f"model = '{self.model}' is unknown{hint(self.model, MODELS)}")
         model = MODELS[self.model]
-        benefit, risk = self._criterion("benefit"), self._criterion("risk")
+        networks: dict[str | None, ReactionNetwork] = {}
+        benefit, risk = (self._criterion(which, networks) for which in ("benefit", "risk"))
         problem = TherapyProblem(
             benefit,
             risk,
@@ -133,13 +134,16 @@ class DesignSpec(Table):
             within(problem, self.subgroups.covariate, 0.0, 1.0)
             self.subgroups.subgroups()
 
-    def _criterion(self, which: str) -> Criterion:
+    def _criterion(self, which: str, networks: dict[str | None, ReactionNetwork]) -> Criterion:
+        """A criterion; two of the same cell share a network, and so are simulated together."""
         table: CriterionTable = getattr(self, which)
         model = MODELS[self.model]
         if model.has_cells != (table.cell is not None):
             remedy = "give cell = NAME" if model.has_cells else "leave cell out"
             raise InvalidInput(f"{which}.cell: {self.model} {_CELLS[model.has_cells]}; {remedy}")
-        network = model.network(table.cell) if table.cell else model.network()
+        if table.cell not in networks:
+            networks[table.cell] = model.network(table.cell) if table.cell else model.network()
+        network = networks[table.cell]
         for name in self.population:
             network.require(name, "parameter", what="population")
         population = {name: covariate.law() for name, covariate in self.population.items()}

@@ -18,6 +18,7 @@ from engine.gradient.martingale_critic import MartingaleCritic
 from engine.gradient.outcome import Outcome
 from engine.gradient.pathwise import Pathwise
 from engine.gradient.problem import Estimator
+from engine.gradient.random_perturbation import RandomPerturbation
 from engine.gradient.score_function import ScoreFunction
 from engine.gradient.targets import PharmacokineticParameter, Target
 from engine.kernel.tallies import (
@@ -46,9 +47,14 @@ _ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "martingale_critic": MartingaleCritic,
     "coupled_difference": CoupledDifference,
     "pathwise": Pathwise,
+    "random_perturbation": RandomPerturbation,
 }
 
 
+_STEPPING: dict[str, Callable[[float], Estimator]] = {
+    "coupled_difference": CoupledDifference,
+    "random_perturbation": RandomPerturbation,
+}
 _OF_A_DOSE: dict[str, Callable[[int], Target]] = {
     "amount": DoseAmount,
     "time": DoseTime,
@@ -185,7 +191,7 @@ class SubgroupsTable(Table):
 
 
 class OptimiserTable(Table):
-    """Options of the optimiser; see `AugmentedLagrangian`. `step` is of a coupled difference."""
+    """Options of the optimiser; see `AugmentedLagrangian`. `step` is of differences."""
 
     num_rounds: Count = 6
     num_steps: Count = 15
@@ -195,15 +201,20 @@ class OptimiserTable(Table):
     penalty: Positive = 1.0
     num_verified: Count = 20_000
     estimator: Literal[
-        "score_function", "martingale_critic", "coupled_difference", "pathwise", "automatic"
+        "score_function",
+        "martingale_critic",
+        "coupled_difference",
+        "random_perturbation",
+        "pathwise",
+        "automatic",
     ] = "score_function"
     step: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "OptimiserTable":
-        if self.step is not None and self.estimator != "coupled_difference":
+        if self.step is not None and self.estimator not in _STEPPING:
             raise ValueError(
-                f"step = {self.step:g} is of estimator = 'coupled_difference'; leave it out"
+                f"step = {self.step:g} is of estimator = {' or '.join(_STEPPING)}; leave it out"
             )
         return self
 
@@ -212,5 +223,5 @@ class OptimiserTable(Table):
         numbers = self.model_dump(exclude={"estimator", "step"})
         estimator = _ESTIMATORS[self.estimator]()
         if self.step is not None:
-            estimator = CoupledDifference(self.step)
+            estimator = _STEPPING[self.estimator](self.step)
         return AugmentedLagrangian(**numbers, estimator=estimator)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
+from engine.design.outcomes import outcomes
 from engine.design.problem import Criterion, TherapyProblem, patients_key
 from engine.design.tail import crossed
 
@@ -74,11 +75,11 @@ def verify(
         num_patients: how many.
         seed, purpose: they and their noise belong to this purpose alone.
     """
-    benefit, risk = (
-        _of_worst(_fresh(problem, criterion, values, num_patients, seed, purpose), criterion)
-        for criterion in (problem.benefit, problem.risk)
-    )
-    return Verification(benefit, risk, problem.bound)
+    both = [problem.benefit, problem.risk]
+    benefit, risk = _fresh(problem, both, values, num_patients, seed, purpose)
+    worst = problem.risk.worst
+    harm = estimated(risk) if worst is None else tail_estimate(risk, worst)
+    return Verification(estimated(benefit), harm, problem.bound)
 
 
 def difference(
@@ -94,8 +95,8 @@ def difference(
         first, second: a problem and numbers of its variables each.
         num_patients, seed, purpose: as in `verify`.
     """
-    one, other = (
-        _fresh(problem, problem.benefit, values, num_patients, seed, purpose)
+    (one,), (other,) = (
+        _fresh(problem, [problem.benefit], values, num_patients, seed, purpose)
         for problem, values in (first, second)
     )
     return replace(_normal(one - other), kind="difference")
@@ -103,21 +104,14 @@ def difference(
 
 def _fresh(
     problem: TherapyProblem,
-    criterion: Criterion,
+    criteria: list[Criterion],
     values: np.ndarray,
     num_patients: int,
     seed: int,
     purpose: str,
-) -> np.ndarray:
+) -> list[np.ndarray]:
     key = patients_key(seed, purpose)
-    return problem.outcomes(criterion, np.asarray(values, float), key, purpose, num_patients)
-
-
-def _of_worst(outcomes: np.ndarray, criterion: Criterion) -> Estimate:
-    """The estimate of a mean, or of the mean over the worst share."""
-    if criterion.worst is None:
-        return estimated(outcomes)
-    return tail_estimate(outcomes, criterion.worst)
+    return outcomes(problem, criteria, np.asarray(values, float), key, purpose, num_patients)
 
 
 def tail_estimate(outcomes: np.ndarray, share: float) -> Estimate:

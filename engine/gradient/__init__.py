@@ -15,8 +15,10 @@ from engine.gradient.martingale_critic import MartingaleCritic as MartingaleCrit
 from engine.gradient.network_critic import NetworkCritic as NetworkCritic
 from engine.gradient.outcome import Outcome as Outcome
 from engine.gradient.pathwise import Pathwise as Pathwise
+from engine.gradient.random_perturbation import RandomPerturbation as RandomPerturbation
 from engine.gradient.result import Gradient as Gradient
 from engine.gradient.score_function import ScoreFunction as ScoreFunction
+from engine.gradient.several import estimate_all as estimate_all
 from engine.gradient.table_critic import TableCritic as TableCritic
 from engine.gradient.targets import InitialCount as InitialCount
 from engine.gradient.targets import PharmacokineticParameter as PharmacokineticParameter

@@ -69,7 +69,7 @@ class CoupledDifference:
         """The gradient with standard errors; see `engine.gradient.estimate`."""
         found, notes, total = [], [], 0
         for index, target in enumerate(problem.targets):
-            _check_influence(problem, target)
+            check_influence(problem, target)
             pairs = _Pairs(problem.only(index))
             gradient, error, note = self._one(pairs)
             found.append((gradient, error, *pairs.value))
@@ -93,9 +93,9 @@ class CoupledDifference:
         problem, target = pairs.problem, pairs.target
         arguments = problem.arguments
         number = arguments.num_patients
-        if target.is_whole or _is_molecules(arguments, target):
+        if target.is_whole or is_molecules(arguments, target):
             return (*_resolved(target, pairs.run(1.0, problem)), [])
-        size = _size(arguments, target)
+        size = size_of(arguments, target)
         if self.step is not None:
             return (*_resolved(target, pairs.run(self.step * size, problem)), [])
         pilot = max(SMALLEST_PILOT, int(PILOT_SHARE * number))
@@ -192,7 +192,7 @@ def _best_step(h: np.ndarray, d: np.ndarray, se: np.ndarray, more: float) -> flo
     return best
 
 
-def _size(arguments: Arguments, target: Target) -> float:
+def size_of(arguments: Arguments, target: Target) -> float:
     """What a relative step is a share of."""
     value = np.abs(target.value(arguments))
     weights = np.abs(np.asarray(target.weights(arguments)))
@@ -205,7 +205,7 @@ def _size(arguments: Arguments, target: Target) -> float:
     return 1.0
 
 
-def _is_molecules(arguments: Arguments, target: Target) -> bool:
+def is_molecules(arguments: Arguments, target: Target) -> bool:
     """Whether a dose is a bolus of molecules into a species, a whole number."""
     if not isinstance(target, DoseAmount):
         return False
@@ -215,7 +215,7 @@ def _is_molecules(arguments: Arguments, target: Target) -> bool:
     return "species" in kinds and not is_infused
 
 
-def _check_influence(problem: Problem, target: Target) -> None:
+def check_influence(problem: Problem, target: Target) -> None:
     """A parameter that no reaction depends on is named; other targets show it in the run."""
     arguments = problem.arguments
     target.value(arguments)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,17 +25,17 @@ def with_doses(arguments: Arguments, index: int, changed: Callable[[int, Dose], 
     return arguments.with_regimens(regimens)
 
 
-def _changed_dose(arguments: Arguments, index: int, **change: Callable[[Dose], Any]) -> Arguments:
-    def changed(_: int, dose: Dose) -> Dose:
-        return replace(dose, **{name: made(dose) for name, made in change.items()})
+def _shifted(arguments: Arguments, index: int, name: str, change: np.ndarray) -> Arguments:
+    """A number of one dose moved, for all patients alike or for each by their own change."""
+    steps = np.asarray(change, np.float64)
+    if steps.size > 1 and len(arguments.regimens) == 1:
+        arguments = replace(arguments, regimen=arguments.regimens * steps.size)
+    moves = np.broadcast_to(steps, (len(arguments.regimens),))
+
+    def changed(row: int, dose: Dose) -> Dose:
+        return replace(dose, **{name: getattr(dose, name) + float(moves[row])})
 
     return with_doses(arguments, index, changed)
-
-
-def _scalar(change: np.ndarray) -> float:
-    if np.ndim(change) and np.ptp(change):
-        raise InvalidInput("doses are moved by the same amount for all patients")
-    return float(np.ravel(change)[0])
 
 
 def _doses(arguments: Arguments, index: int) -> list[Dose]:
@@ -61,14 +60,6 @@ def _infusion(arguments: Arguments, index: int, name: str) -> np.ndarray:
     return _per_regimen(values)
 
 
-def _longer(
-    arguments: Arguments, target: "DoseDuration | DoseRate", name: str, change: np.ndarray
-) -> Arguments:
-    target.value(arguments)
-    step = _scalar(change)
-    return _changed_dose(arguments, target.index, **{name: lambda dose: getattr(dose, name) + step})
-
-
 @dataclass(frozen=True)
 class DoseAmount(Target):
     """The amount of a dose, and of its repetitions where it has `additional` ones.
@@ -90,8 +81,7 @@ class DoseAmount(Target):
 
     def moved(self, arguments: Arguments, change: np.ndarray) -> Arguments:
         """Another amount."""
-        step = _scalar(change)
-        return _changed_dose(arguments, self.index, amount=lambda dose: dose.amount + step)
+        return _shifted(arguments, self.index, "amount", change)
 
 
 @dataclass(frozen=True)
@@ -118,8 +108,7 @@ class DoseTime(Target):
 
     def moved(self, arguments: Arguments, change: np.ndarray) -> Arguments:
         """Another time."""
-        step = _scalar(change)
-        return _changed_dose(arguments, self.index, time=lambda dose: dose.time + step)
+        return _shifted(arguments, self.index, "time", change)
 
 
 @dataclass(frozen=True)
@@ -151,10 +140,7 @@ class DoseDuration(Target):
     def moved(self, arguments: Arguments, change: np.ndarray) -> Arguments:
         """Another duration."""
         self.value(arguments)
-        step = _scalar(change)
-        return _changed_dose(
-            arguments, self.index, duration=lambda dose: (dose.duration or 0.0) + step
-        )
+        return _shifted(arguments, self.index, "duration", change)
 
 
 @dataclass(frozen=True)
@@ -182,7 +168,8 @@ class DoseRate(Target):
 
     def moved(self, arguments: Arguments, change: np.ndarray) -> Arguments:
         """Another rate."""
-        return _longer(arguments, self, "rate", change)
+        self.value(arguments)
+        return _shifted(arguments, self.index, "rate", change)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +221,8 @@ class IndividualDoses(Target):
         """Every patient's doses moved along; none below 0."""
         self.value(arguments)
         factors = np.asarray(self.factors, np.float64)
-        moves = _scalar(change) * factors[:, np.newaxis] * np.asarray(self.amounts, np.float64)
+        factors = np.asarray(change, np.float64) * factors
+        moves = factors[:, np.newaxis] * np.asarray(self.amounts, np.float64)
         for index, column in zip(self.doses, moves.T, strict=True):
             arguments = with_doses(arguments, index, _adding(column))
         return arguments

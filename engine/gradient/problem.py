@@ -68,13 +68,22 @@ def directions_of(problem: Problem) -> Prepared:
         InvalidInput: a target that has no score, or does not influence the outcome.
     """
     found = prepared(problem.arguments, problem.targets)
+    check_influences(problem, found)
+    return replace(found, arguments=_finely_stopped(found))
+
+
+def check_influences(problem: Problem, found: Prepared) -> None:
+    """Every direction can change the outcome.
+
+    Raises:
+        InvalidInput: one that does not.
+    """
     for direction in found.directions:
         if not influences(found.arguments.network, direction, problem.outcome.tally):
             raise InvalidInput(
                 f"'{direction.label}' does not influence the outcome: no reaction whose rate "
                 "depends on it leads to what the outcome looks at; leave it out of wrt"
             )
-    return replace(found, arguments=_finely_stopped(found))
 
 
 # Stretches without an event are cut to this share of the fastest time scale of an input where an
@@ -188,7 +197,7 @@ class SameOutcome(InvalidInput):
 
     Attributes:
         value: what it is.
-        number: of trajectories.
+        num_trajectories: in which it is so.
     """
 
     def __init__(self, value: float, number: int) -> None:
@@ -197,7 +206,7 @@ class SameOutcome(InvalidInput):
             f"the outcome is {value:g} in all {number} trajectories ({what}); simulate more, or "
             "ask for an outcome that some trajectories have and others have not"
         )
-        self.value, self.number = value, number
+        self.value, self.num_trajectories = value, number
 
 
 def checked_values(outcome: Outcome, results: np.ndarray) -> np.ndarray:

@@ -10,14 +10,22 @@ the others. Cannot do initial counts, or parameters of events. (Glynn 1990,
 doi:10.1145/84537.84552; Plyasunov & Arkin 2007, doi:10.1016/j.jcp.2006.06.047.)
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from engine.gradient import regression
-from engine.gradient.directions import Direction
-from engine.gradient.problem import Problem, checked_values, direct_part, directions_of
+from engine.gradient.directions import Direction, Prepared
+from engine.gradient.outcome import Outcome
+from engine.gradient.problem import (
+    Problem,
+    SameOutcome,
+    check_influences,
+    checked_values,
+    direct_part,
+    directions_of,
+)
 from engine.gradient.result import Gradient
 from engine.gradient.tallies import LaneSums, RewardToGo, score, squared
 from engine.kernel.tallies import Tally, TimeIntegral
@@ -50,38 +58,66 @@ class ScoreFunction:
 
     def estimate(self, problem: Problem) -> Gradient:
         """The gradient with standard errors; see `engine.gradient.estimate`."""
-        found = directions_of(problem)
-        arguments, outcome = found.arguments, problem.outcome
-        martingales = tuple(score(arguments.network, d) for d in found.directions)
-        directs = direct_tallies(problem, found.directions)
-        is_rewarded = (
-            self.is_reward_to_go
-            and isinstance(outcome.tally, TimeIntegral)
-            and outcome.function is None
-        )
-        is_squared = self.is_squared and self.is_regressed and not is_rewarded
-        squares = tuple(map(squared, martingales)) if is_squared else ()
-        sums: Tally = (
-            RewardToGo(expression=outcome.tally.expression, martingales=martingales)
-            if is_rewarded
-            else LaneSums(martingales=(*martingales, *squares))
-        )
-        ensemble = arguments.run({"outcome": outcome.tally, "score": sums, **directs})
-        values = checked_values(outcome, ensemble.tallies["outcome"])
-        number, replicates = len(martingales), arguments.num_replicates
-        scores = ensemble.tallies["score"][:, :number]
-        if is_rewarded:
-            samples = ensemble.tallies["score"][:, number : 2 * number]
-            controls = np.concatenate([scores, ensemble.tallies["score"][:, 2 * number :]], axis=1)
-            samples = _regressed(samples, controls, replicates)
+        (found,) = self.estimate_all(problem, (problem.outcome,))
+        if isinstance(found, SameOutcome):
+            raise found
+        return found
+
+    def estimate_all(
+        self, problem: Problem, outcomes: Sequence[Outcome]
+    ) -> tuple[Gradient | SameOutcome, ...]:
+        """The gradients of several outcomes from one simulation: they share the scores."""
+        problems = [replace(problem, outcome=outcome) for outcome in outcomes]
+        found = directions_of(problems[0])
+        for one in problems[1:]:
+            check_influences(one, found)
+        results = found.arguments.run(self._tallies(problems, found)).tallies
+        shared = {"scores": results["scores"]} if "scores" in results else {}
+        gradients: list[Gradient | SameOutcome] = []
+        for i, one in enumerate(problems):
+            end = f" of {i}"
+            mine = {n.removesuffix(end): v for n, v in results.items() if n.endswith(end)}
+            try:
+                gradients.append(self._gradient(one, {**mine, **shared}))
+            except SameOutcome as same:
+                gradients.append(same)
+        return tuple(gradients)
+
+    def _tallies(self, problems: Sequence[Problem], found: Prepared) -> dict[str, Tally]:
+        """Those of every outcome, "... of 0", and the scores that they share."""
+        martingales = tuple(score(found.arguments.network, d) for d in found.directions)
+        tallies: dict[str, Tally] = {}
+        for i, one in enumerate(problems):
+            tally = one.outcome.tally
+            own = {"outcome": tally, **direct_tallies(one, found.directions)}
+            if self._is_rewarded(one.outcome):
+                own["rewards"] = RewardToGo(expression=tally.expression, martingales=martingales)
+            tallies |= {f"{name} of {i}": part for name, part in own.items()}
+        if not all(self._is_rewarded(one.outcome) for one in problems):
+            squares = map(squared, martingales) if self.is_squared and self.is_regressed else ()
+            tallies["scores"] = LaneSums(martingales=(*martingales, *squares))
+        return tallies
+
+    def _is_rewarded(self, outcome: Outcome) -> bool:
+        is_integral = isinstance(outcome.tally, TimeIntegral) and outcome.function is None
+        return self.is_reward_to_go and is_integral
+
+    def _gradient(self, problem: Problem, results: Mapping[str, np.ndarray]) -> Gradient:
+        """One outcome's gradient from what the lanes tallied."""
+        values = checked_values(problem.outcome, results["outcome"])
+        number, replicates = len(problem.targets), problem.arguments.num_replicates
+        if self._is_rewarded(problem.outcome):
+            rewards = results["rewards"]
+            controls = np.concatenate([rewards[:, :number], rewards[:, 2 * number :]], axis=1)
+            samples = _regressed(rewards[:, number : 2 * number], controls, replicates)
         else:
+            scores, squares = results["scores"][:, :number], results["scores"][:, number:]
             samples = regression.baselined(values, scores, replicates)
             if self.is_regressed:
                 # Without squares the second part is empty.
-                more = scores[:, : len(squares)] ** 2 - ensemble.tallies["score"][:, number:]
-                controls = np.concatenate([scores, more], axis=1)
-                samples = _regressed(samples, controls, replicates)
-        return finished(problem, values, samples, ensemble.tallies, "ScoreFunction")
+                more = scores[:, : squares.shape[1]] ** 2 - squares
+                samples = _regressed(samples, np.concatenate([scores, more], axis=1), replicates)
+        return finished(problem, values, samples, results, "ScoreFunction")
 
 
 def _regressed(samples: np.ndarray, controls: np.ndarray, replicates: int) -> np.ndarray:

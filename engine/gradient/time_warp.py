@@ -37,7 +37,7 @@ def warped(
     refuse_event_doses(arguments.network, name, target.label)
     if arguments.start:
         raise InvalidInput(f"'{target.label}': simulate from time 0, not from start=")
-    first, middle, last = _hat(arguments, target)
+    first, middle, last = surroundings(arguments, target)
     arguments = arguments.with_stops(first, middle, last)
     numbers = {f"{shadow}_on": first, f"{shadow}_at": middle, f"{shadow}_off": last}
     for number, value in numbers.items():
@@ -99,7 +99,7 @@ def _slope(
     return arguments, call("sub", Symbol(rising), falling)
 
 
-def _hat(arguments: Arguments, target: DoseTime) -> tuple[float, float, float]:
+def surroundings(arguments: Arguments, target: DoseTime) -> tuple[float, float, float]:
     """Where the hat begins, stands highest and ends: no other dose lies under it."""
     times = set(np.unique(target.value(arguments)))
     if len(times) > 1:

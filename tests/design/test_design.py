@@ -111,6 +111,16 @@ def test_the_grid_agrees() -> None:
         search_grid(problem(), {}, 10)
 
 
+def test_a_screened_grid_finds_the_same() -> None:
+    """Those that cannot be the best are looked at once, by fewer; the others as ever."""
+    doses = (best_dose() * np.array([0.3, 0.9, 1.02, 1.6])).tolist()
+    whole = search_grid(problem(), {"dose": doses}, 8000)
+    fast = search_grid(problem(), {"dose": doses}, 8000, num_screened=400)
+    assert fast[0] == whole[0]
+    numbers = {p.values[0]: p.verification.benefit.num_patients for p in fast}
+    assert [numbers[dose] for dose in doses] == [400, 8000, 8000, 400]
+
+
 def test_verification_is_an_interval_of_the_truth() -> None:
     dose = 60.0
     found = verify(problem(), np.array([dose]), 20_000, 3, "test")

@@ -22,6 +22,7 @@ from engine.design import (
     optimise_policy,
 )
 from engine.design.fractions import with_fractions
+from engine.design.outcomes import gradient_problem
 from engine.design.personal import within
 from engine.design.tail import value_at_risk
 from engine.design.verification import tail_estimate
@@ -135,7 +136,7 @@ def test_a_policy_keeps_the_bounds_of_the_dose() -> None:
     slope = Variable(Exponential("gain", 1.0), -50.0, 50.0, start=0.0, name="slope")
     posed = problem(slope)
     key = __import__("jax").random.key(1)
-    found = posed.posed(posed.risk, np.array([40.0, 30.0]), key, "n", 500)
+    found = gradient_problem(posed, posed.risk, np.array([40.0, 30.0]), key, "n", 500)
     amounts = [regimen.doses[0].amount for regimen in found.arguments.regimens]
     assert min(amounts) == 5.0 and max(amounts) == 500.0
     moved = np.asarray(found.targets[1].amounts)[:, 0]
