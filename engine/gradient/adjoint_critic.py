@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.errors import InvalidInput
-from engine.gradient.arguments import Arguments
+from engine.gradient.arguments import Arguments, few_sizes
 from engine.gradient.critic import Critic, LearnedCritic, central, dose_times
 from engine.gradient.mean_field import mean_field, time_grid
 from engine.gradient.outcome import Outcome
@@ -27,7 +27,7 @@ EVEN_SHARE = 0.2
 # As many cells as it takes for the residual variance ratio, times the number of events (which the
 # variance of a score grows with), to fall below this.
 TOLERANCE = 1.0
-FEWEST_CELLS, MOST_CELLS = 10, 96
+FEWEST_CELLS, MOST_CELLS = 12, 96
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class MeanFieldAdjoint(Critic):
     do extrema and first passages.
 
     Args:
-        num_cells: cells in time, placed where the belief changes; default 10 to 96, as many as it
+        num_cells: cells in time, placed where the belief changes; default 12 to 96, as many as it
             takes to keep what they cost small beside the noise of the score.
     """
 
@@ -85,7 +85,7 @@ def _stops(
         events = float((mean_rates.sum(axis=1) * dt).sum())
         cost = float(mass.sum()) ** 3 / 12 * events / TOLERANCE
         needed = np.sqrt(cost / variance) / (1 - EVEN_SHARE) if variance > 0 else 0.0
-        number = int(np.clip(np.ceil(needed), FEWEST_CELLS, MOST_CELLS))
+        number = few_sizes(int(np.clip(np.ceil(needed), FEWEST_CELLS, MOST_CELLS)))
     if mass.sum() > 0:
         mass = (1 - EVEN_SHARE) * mass / mass.sum()
     mass = mass + EVEN_SHARE * dt / dt.sum()

@@ -169,6 +169,14 @@ def stops_of(horizon: float | Sequence[float] | np.ndarray) -> np.ndarray:
     return save_times(np.atleast_1d(np.asarray(horizon, np.float64)))
 
 
+def few_sizes(number: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: few numbers of stops are ever compiled."""
+    power = 1
+    while 2 * power < number:
+        power *= 2
+    return number if number <= 2 else next(n for n in (3 * power // 2, 2 * power) if n >= number)
+
+
 def another_key(key: np.ndarray, number: int) -> np.ndarray:
     """A key for other randomness: a pilot, a fit; deterministic in the key and the number."""
     mixed = np.random.SeedSequence([int(key[0]), int(key[1]), number]).generate_state(2)

@@ -98,7 +98,7 @@ class BackwardRegression:
         graded = end - (end - start) * np.geomspace(1.0, min(finest, 0.5), half + 1)
         even = np.linspace(start, end, self.num_cells - half + 1)
         stops = np.concatenate([graded[1:], even[1:], dose_times(self.typical), self.typical.ts])
-        self.stops = _separated(np.unique(stops), (end - start) * finest / 2)
+        self.stops = _separated(np.unique(stops), (end - start) * finest / 2, start)
         edges = np.concatenate([[start], self.stops])
         self.middles = (edges[1:] + edges[:-1]) / 2
         path = replace(self.many, ts=np.append(self.middles, end))
@@ -264,13 +264,18 @@ def _refuse_time(name: str, network: ReactionNetwork) -> None:
             )
 
 
-def _separated(stops: np.ndarray, least: float) -> np.ndarray:
-    """Stops without those that lie almost on the one before; the last stays."""
+def _separated(stops: np.ndarray, least: float, start: float) -> np.ndarray:
+    """As many stops, none of them close to the one before: such ones cut long cells instead."""
     kept = [stops[-1]]
     for stop in stops[-2::-1]:
         if kept[-1] - stop > least:
             kept.append(stop)
-    return np.array(kept[::-1])
+    found = np.array(kept[::-1])
+    while len(found) < len(stops):
+        edges = np.append(start, found)
+        longest = int(np.argmax(np.diff(edges)))
+        found = np.insert(found, longest, (edges[longest] + edges[longest + 1]) / 2)
+    return found
 
 
 def _later(arguments: Arguments, start: float) -> list[Regimen]:

@@ -6,7 +6,9 @@ r"""The mean field and its adjoint: what the rate equations say, and how it depe
 lambda_i(t) is what one molecule more of species i at t adds to the outcome.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,6 +30,7 @@ from engine.kinetics.drift import (
 )
 from engine.kinetics.evaluate import evaluate
 from engine.methods.ode import ODE
+from engine.methods.rate_equations import representative
 from engine.network.expressions import Expression, Number
 from engine.network.network import ReactionNetwork
 from engine.simulate import simulate
@@ -44,7 +47,7 @@ class MeanField:
         network: the network.
         grid: times, (points,).
         states: counts (and variables that events change) at the grid, (points, S).
-        params: every parameter's number.
+        params: every parameter's number, and that of variables which nothing changes.
         inputs: every input's level at the grid.
         adjoint: lambda of every species, (points, species).
         moved: lambda . v_j of every reaction, what it adds to the outcome, (points, M).
@@ -54,26 +57,17 @@ class MeanField:
     network: ReactionNetwork
     grid: np.ndarray
     states: np.ndarray
-    params: dict[str, np.ndarray]
-    inputs: dict[str, np.ndarray]
+    params: Mapping[str, np.ndarray]
+    inputs: Mapping[str, np.ndarray]
     adjoint: np.ndarray
     moved: np.ndarray
     rates: np.ndarray
 
     def along(self, expressions: tuple[Expression, ...]) -> np.ndarray:
         """The values of expressions along the path, (points, number)."""
-        values_of = environment(self.network)
+        path = (self.grid, self.states, self.params, self.inputs)
         with jax.enable_x64(True):
-            numbers = {name: jnp.asarray(value) for name, value in self.params.items()}
-
-            def point(t: Any, x: Any, inputs: Any) -> Any:
-                values = values_of(t, x, numbers, inputs)
-                found = [evaluate(e, values, jnp, x.dtype) for e in expressions]
-                return jnp.stack([jnp.asarray(v, x.dtype) for v in found])
-
-            arrays = {name: jnp.asarray(level) for name, level in self.inputs.items()}
-            path = (jnp.asarray(self.grid), jnp.asarray(self.states), arrays)
-            return np.asarray(jax.jit(jax.vmap(point))(*path))
+            return np.asarray(_evaluated(representative(self.network), expressions, *path))
 
 
 def time_grid(arguments: Arguments, number: int) -> np.ndarray:
@@ -98,8 +92,9 @@ def mean_field(arguments: Arguments, tally: Tally, grid: np.ndarray) -> MeanFiel
         InvalidInput: an adjoint that is not finite.
     """
     network = arguments.network
-    states, inputs = _path(arguments, grid)
+    states, inputs, variables = _path(arguments, grid)
     params = {k: np.asarray(v) for k, v in resolve_parameters(network, arguments.params).items()}
+    params |= variables
     reward: Expression = Number(0.0)
     if isinstance(tally, TimeIntegral):
         reward = tally.expression
@@ -108,12 +103,13 @@ def mean_field(arguments: Arguments, tally: Tally, grid: np.ndarray) -> MeanFiel
         reward = network.reactions[position].macroscopic_rate
     final = tally.expression if isinstance(tally, FinalValue) else Number(0.0)
     with jax.enable_x64(True):
-        slopes, gradients, finals, rates = _linearised(
-            network, (grid, states, inputs), params, reward, final
+        *found, rates = _linearised(
+            representative(network), reward, final, grid, states, params, inputs
         )
-        steps = _propagators(slopes, gradients, np.diff(grid))
+        slopes, gradients, finals = map(np.asarray, found)
+        steps = np.asarray(_propagators(slopes, gradients, np.diff(grid)))
     adjoint = np.empty_like(states)
-    adjoint[-1] = finals
+    adjoint[-1] = finals[-1]
     for k in range(len(grid) - 2, -1, -1):
         adjoint[k] = steps[k, :-1, :-1] @ adjoint[k + 1] + steps[k, :-1, -1]
     if not np.all(np.isfinite(adjoint)):
@@ -125,11 +121,14 @@ def mean_field(arguments: Arguments, tally: Tally, grid: np.ndarray) -> MeanFiel
     moved = adjoint @ net_changes(network)[: len(network.species)]
     if isinstance(tally, FiringCount):
         moved[:, network.reaction_names.index(str(tally.expression))] += 1.0
-    return MeanField(network, grid, states, params, inputs, adjoint, moved, rates)
+    return MeanField(network, grid, states, params, inputs, adjoint, moved, np.asarray(rates))
 
 
-def _path(arguments: Arguments, grid: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """States and levels of the inputs at the grid."""
+Numbers = Mapping[str, np.ndarray]
+
+
+def _path(arguments: Arguments, grid: np.ndarray) -> tuple[np.ndarray, Numbers, Numbers]:
+    """States and levels of the inputs at the grid, and variables that stay what they are."""
     network = arguments.network
     cohort = replace(arguments, ts=grid).cohort()
     ensemble = simulate(
@@ -143,7 +142,10 @@ def _path(arguments: Arguments, grid: np.ndarray) -> tuple[np.ndarray, dict[str,
         regimen=arguments.regimen,
         start=arguments.start,
     )
-    variables = {v.name for v in network.variables}
+    variables = {
+        v.name: np.asarray(value, np.float64).ravel()[0]
+        for v, value in zip(network.variables, cohort.variables, strict=True)
+    }
     columns = [
         ensemble.levels[name][0] if name in variables else ensemble[name][0]
         for name in state_names(network)
@@ -151,47 +153,69 @@ def _path(arguments: Arguments, grid: np.ndarray) -> tuple[np.ndarray, dict[str,
     # An infusion into a species is a reaction of the cohort's network only: it has no adjoint.
     elapsed = grid - arguments.start
     inputs = {i.name: concentration(cohort.schedule, i.name, elapsed)[0] for i in network.inputs}
-    return np.stack(columns, axis=1), inputs
+    return np.stack(columns, axis=1), inputs, variables
 
 
+# The network is the representative of its structure and every number an argument: an estimate
+# under other numbers compiles nothing.
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _evaluated(
+    network: ReactionNetwork,
+    expressions: tuple[Expression, ...],
+    times: Any,
+    states: Any,
+    params: Any,
+    inputs: Any,
+) -> Any:
+    """The values of expressions along a path, (points, number)."""
+    values_of = environment(network)
+
+    def point(t: Any, x: Any, levels: Any) -> Any:
+        values = values_of(t, x, params, levels)
+        found = [evaluate(e, values, jnp, x.dtype) for e in expressions]
+        return jnp.stack([jnp.asarray(v, x.dtype) for v in found])
+
+    return jax.vmap(point)(times, states, inputs)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def _linearised(
     network: ReactionNetwork,
-    path: tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]],
-    params: dict[str, np.ndarray],
     reward: Expression,
     final: Expression,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    times: Any,
+    states: Any,
+    params: Any,
+    inputs: Any,
+) -> Any:
     """Jacobians, gradients of the reward and of the final value, and rates along a path."""
     right, values_of = drift(network), environment(network)
     rates_of = reaction_rates(network)
-    numbers = {name: jnp.asarray(value) for name, value in params.items()}
 
     def observed(expression: Expression) -> Any:
-        def function(t: Any, x: Any, inputs: Any) -> Any:
-            value = evaluate(expression, values_of(t, x, numbers, inputs), jnp, x.dtype)
+        def function(t: Any, x: Any, levels: Any) -> Any:
+            value = evaluate(expression, values_of(t, x, params, levels), jnp, x.dtype)
             return jnp.asarray(value, x.dtype)
 
         return jax.grad(function, argnums=1)
 
-    def point(t: Any, x: Any, inputs: Any) -> Any:
-        jacobian = jax.jacfwd(lambda y: right(t, y, numbers, inputs))(x)
-        rates = rates_of(values_of(t, x, numbers, inputs), x.dtype)
-        return jacobian, observed(reward)(t, x, inputs), observed(final)(t, x, inputs), rates
+    def point(t: Any, x: Any, levels: Any) -> Any:
+        jacobian = jax.jacfwd(lambda y: right(t, y, params, levels))(x)
+        rates = rates_of(values_of(t, x, params, levels), x.dtype)
+        return jacobian, observed(reward)(t, x, levels), observed(final)(t, x, levels), rates
 
-    times, states, inputs = path
-    arrays = {name: jnp.asarray(value) for name, value in inputs.items()}
-    slopes, gradients, finals, rates = jax.jit(jax.vmap(point))(
-        jnp.asarray(times), jnp.asarray(states), arrays
-    )
-    return np.asarray(slopes), np.asarray(gradients), np.asarray(finals)[-1], np.asarray(rates)
+    return jax.vmap(point)(times, states, inputs)
 
 
-def _propagators(slopes: np.ndarray, gradients: np.ndarray, dt: np.ndarray) -> np.ndarray:
+@jax.jit
+def _propagators(slopes: Any, gradients: Any, dt: Any) -> Any:
     """exp of ((J^T, r), (0, 0)) dt with the numbers at the middle of each step."""
     middle = (slopes[1:] + slopes[:-1]) / 2
     reward = (gradients[1:] + gradients[:-1]) / 2
     size = slopes.shape[1]
-    whole = np.zeros((len(dt), size + 1, size + 1))
-    whole[:, :size, :size] = np.swapaxes(middle, 1, 2)
-    whole[:, :size, size] = reward
-    return np.asarray(jax.vmap(jax.scipy.linalg.expm)(jnp.asarray(whole * dt[:, None, None])))
+    whole = jnp.zeros((len(dt), size + 1, size + 1), slopes.dtype)
+    whole = whole.at[:, :size, :size].set(jnp.swapaxes(middle, 1, 2))
+    whole = whole.at[:, :size, size].set(reward)
+    return jax.vmap(jax.scipy.linalg.expm)(whole * dt[:, None, None])

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.errors import InvalidInput
-from engine.gradient.arguments import Arguments
+from engine.gradient.arguments import Arguments, few_sizes
 from engine.gradient.directions import Direction, Prepared, prepared
 from engine.gradient.outcome import Outcome
 from engine.gradient.result import Gradient
@@ -110,7 +110,7 @@ def _finely_stopped(found: Prepared) -> Arguments:
     needed = np.ceil(length * fastest / LONGEST_STRETCH)
     # Laws that mention the time itself have a time scale that nobody knows.
     is_timed = any(TIME in symbols(reaction.propensity) for reaction in network.reactions)
-    number = int(np.clip(needed, FEWEST_CUTS if is_timed else 1, MOST_CUTS))
+    number = few_sizes(int(np.clip(needed, FEWEST_CUTS if is_timed else 1, MOST_CUTS)))
     return arguments.with_stops(*np.linspace(arguments.start, arguments.horizon, number + 1))
 
 

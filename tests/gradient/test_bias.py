@@ -61,13 +61,13 @@ def test_a_score_without_a_twentieth_of_its_compensator_is_seen(
 
 @pytest.mark.full
 def test_a_warp_without_its_dilation_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = directions_module._warped
+    right = directions_module.warped
 
     def wrong(*arguments: Any) -> Any:
         found = right(*arguments)
         return (*found[:2], ZERO, found[3])
 
-    monkeypatch.setattr(directions_module, "_warped", wrong)
+    monkeypatch.setattr(directions_module, "warped", wrong)
     assert worst("bistable, common", MartingaleCritic()) > family_bound()
 
 
