@@ -313,8 +313,10 @@ def test_the_length_of_an_infusion_is_found() -> None:
     )
     truth = optimize.brentq(lambda d: stats.poisson.sf(level, mean(d, horizon)) - bound, 0.2, 2.8)
     design = optimise(risky, replace(QUICK, num_patients=1000), seed=1)
-    assert design.verification.is_safe
-    assert truth - 0.25 < design["duration"] < truth + 0.02
+    # Safe in truth; what fresh patients find has an interval around that.
+    assert truth - 0.25 < design["duration"] < truth
+    achieved = stats.poisson.sf(level, mean(design["duration"], horizon))
+    assert design.verification.risk.low < achieved < design.verification.risk.high
 
 
 REFUSED = {
