@@ -30,8 +30,9 @@ def design_tables(result: Result) -> list[TextTable]:
                 _slope(slopes["risk"], slopes["risk_error"]),
             )
         )
-    header = ("variable", "design", f"d {benefit}", f"d {risk}")
-    chosen = TextTable(spec["name"], header, tuple(rows), "Derivatives at the design, per unit.")
+    header = ("variable", "design", "slope of benefit", "slope of risk")
+    slopes_of = f"Slopes at the design, per unit of the variable; benefit: {benefit}; risk: {risk}."
+    chosen = TextTable(spec["name"], header, tuple(rows), slopes_of)
     lines = [("start", result["start"]), ("design", result["verification"])]
     safe = [p["verification"] for p in result["grid"] if _keeps(p["verification"])]
     if safe:
@@ -119,8 +120,7 @@ def _plane_panel(axes: Axes, result: Result) -> None:
     if result["grid"]:
         axes.plot([], [], ".", color="#BBBBBB", label="grid")
     if result["frontier"]:
-        points = [p["verification"] for p in result["frontier"]]
-        _errorbars(axes, points, COLOURS[1], "designs under other bounds", "s-")
+        _frontier(axes, result)
     _errorbars(axes, [result["start"]], COLOURS[6], "start", "D")
     _errorbars(axes, [result["verification"]], COLOURS[0], "design", "o")
     axes.axvline(result["bound"], color="#555555", ls="--", lw=1)
@@ -128,6 +128,15 @@ def _plane_panel(axes: Axes, result: Result) -> None:
     axes.set_xlabel(f"risk: {spec['risk']['name']}")
     axes.set_ylabel(f"benefit: {spec['benefit']['name']}")
     axes.legend(frameon=False, fontsize=9, loc="lower right")
+
+
+def _frontier(axes: Axes, result: Result) -> None:
+    """Designs under other bounds, and a line through them and the design."""
+    others = [p["verification"] for p in result["frontier"]]
+    through = sorted([*others, result["verification"]], key=lambda p: p["risk"]["value"])
+    line = ([p[which]["value"] for p in through] for which in ("risk", "benefit"))
+    axes.plot(*line, "-", color=COLOURS[1], lw=1.2)
+    _errorbars(axes, others, COLOURS[1], "designs under other bounds", "s")
 
 
 def _errorbars(
