@@ -13,9 +13,12 @@ from engine.design.policy import PolicyTerm
 from engine.design.problem import Criterion, TherapyProblem
 from engine.design.result import Alternative, Design
 from engine.design.task import Task
+from engine.design.variables import Variable
 from engine.design.verification import Estimate, difference
 from engine.errors import InvalidInput
 from engine.population.variability import Distribution, Part
+
+ONE_SIZE = "one size for all"
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,9 @@ def optimise_policy(
     """A dosing policy, fitted end to end, beside one size for all and a design by subgroup.
 
     All keep the same bound: the policy and the one size over all patients, a subgroup's dose over
-    its own. By how much the policy is better than the one size is estimated on the same patients.
+    its own. The policy's search begins at the one size that was found: who is hurt by a small dose
+    is not who is by a large one, and the way from the one to the other is long. By how much the
+    policy is better than the one size is estimated on the same patients.
 
     Args:
         problem: some of its variables are terms of a policy, `Power(...)` or `Exponential(...)`.
@@ -119,25 +124,42 @@ def optimise_policy(
     number = 2 + len(frontier) + (len(subgroups.parts) if subgroups else 0)
     counter = Counter(progress, number * chosen.num_rounds * chosen.num_steps)
     task = Task(problem, chosen, seed, "policy", counter, memory)
-    design = with_frontier(task, designed(task), frontier)
-    others = [beside_one_size(task, design)]
+    one = _designed(task.named(ONE_SIZE, one_size(problem)), ONE_SIZE)
+    from_there = task.named(task.name, _begun_at(problem, one))
+    design = with_frontier(from_there, designed(from_there), frontier)
+    others = [_compared(task, design, one)]
     others += by_subgroup(task, subgroups) if subgroups else ()
-    return replace(design, alternatives=tuple(others))
+    curves = problem.dose_curves(np.array(design.values))
+    return replace(design, alternatives=tuple(others), policy=curves)
 
 
-def beside_one_size(task: Task, design: Design) -> Alternative:
-    """The one dose for all under the same bound, and by how much the policy is better."""
-    name, problem = "one size for all", one_size(task.problem)
-    found = _designed(task.named(name, problem), name)
-    if found.verification is None:
-        return found
-    pair = ((task.problem, np.array(design.values)), (problem, np.array(found.values)))
+def _begun_at(problem: TherapyProblem, one: Alternative) -> TherapyProblem:
+    """The problem with its search begun at a design of one size, where one was found."""
+    begun = dict(zip(one.names, one.values, strict=True))
+
+    def start(variable: Variable) -> float | None:
+        if not begun or not isinstance(variable.target, PolicyTerm):
+            return begun.get(variable.name, variable.start)
+        return min(max(0.0, variable.low), variable.high)
+
+    variables = tuple(replace(v, start=start(v)) for v in problem.variables)
+    return replace(problem, variables=variables)
+
+
+def _compared(task: Task, design: Design, one: Alternative) -> Alternative:
+    """One size for all, and by how much the policy is better."""
+    if one.verification is None:
+        return one
+    pair = (
+        (task.problem, np.array(design.values)),
+        (one_size(task.problem), np.array(one.values)),
+    )
 
     def done() -> object:
         number = task.options.num_verified
         return asdict(difference(*pair, number, task.seed, "verification"))
 
-    return replace(found, gain=Estimate(**task.memory(f"{name}: gain", done)))
+    return replace(one, gain=Estimate(**task.memory(f"{ONE_SIZE}: gain", done)))
 
 
 def by_subgroup(task: Task, subgroups: Subgroups) -> tuple[Alternative, ...]:
@@ -146,7 +168,8 @@ def by_subgroup(task: Task, subgroups: Subgroups) -> tuple[Alternative, ...]:
     for number, (low, high) in enumerate(subgroups.parts):
         name = f"subgroup {number + 1} of {len(subgroups.parts)} by {subgroups.covariate}"
         problem = within(one_size(task.problem), subgroups.covariate, low, high)
-        alternatives.append(_designed(task.named(name, problem), name))
+        found = _designed(task.named(name, problem), name)
+        alternatives.append(replace(found, shares=(low, high)))
     return tuple(alternatives)
 
 

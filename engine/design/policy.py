@@ -146,6 +146,24 @@ class IndividualAmounts:
         return IndividualDoses(name, theta, term.doses, np.stack(moved, axis=1), feature)
 
 
+@dataclass(frozen=True)
+class DoseCurve:
+    """What a policy gives by one covariate, the others at their medians: for reports.
+
+    Attributes:
+        covariate: its name.
+        dose: name of the variable that is the dose at the references.
+        shares: of the population below each point.
+        covariates, amounts: the points.
+    """
+
+    covariate: str
+    dose: str
+    shares: tuple[float, ...]
+    covariates: tuple[float, ...]
+    amounts: tuple[float, ...]
+
+
 def individual_amounts(
     terms: Sequence[tuple[PolicyTerm, float]],
     bases: Mapping[int, tuple[float, float, float]],

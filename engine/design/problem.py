@@ -7,7 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from engine.design.policy import PolicyTerm, check_terms, individual_amounts
+from engine.design.policy import (
+    DoseCurve,
+    IndividualAmounts,
+    PolicyTerm,
+    check_terms,
+    individual_amounts,
+)
 from engine.design.variables import Variable
 from engine.dosing.pharmacokinetics import Pharmacokinetics
 from engine.dosing.regimen import Regimen
@@ -22,6 +28,8 @@ from engine.population.streams import named_key, noise_key
 from engine.population.variability import Distribution, sample
 from engine.simulate import key_words
 
+# Shares of the population at which a policy is drawn.
+SHARES = np.linspace(0.005, 0.995, 100)
 Covariates = Mapping[str, np.ndarray]
 Inputs = Mapping[str, Pharmacokinetics]
 
@@ -198,16 +206,8 @@ class TherapyProblem:
     ) -> tuple[Arguments, tuple[Target, ...]]:
         """Every patient's own doses, and the variables as numbers behind them."""
         pairs = list(zip(self.variables, map(float, values), strict=True))
-        names = {term.covariate for term in self.terms}
-        known = {name: law for name, law in self._known.items() if name in names}
-        covariates = sample(known, key, np.arange(arguments.num_patients))
-        bases = {
-            v.target.index: (value, v.low, v.high)
-            for v, value in pairs
-            if isinstance(v.target, DoseAmount)
-        }
-        terms = [(v.target, value) for v, value in pairs if isinstance(v.target, PolicyTerm)]
-        found = individual_amounts(terms, bases, covariates)
+        covariates = sample(self._covariates_of_terms, key, np.arange(arguments.num_patients))
+        found = self._amounts(values, covariates)
         targets: list[Target] = []
         for variable, value in pairs:
             match variable.target:
@@ -218,6 +218,39 @@ class TherapyProblem:
                 case target:
                     targets.append(target)  # type: ignore[arg-type]
         return found.given(arguments), tuple(targets)
+
+    @property
+    def _covariates_of_terms(self) -> dict[str, Distribution]:
+        """What the policy looks at."""
+        names = {term.covariate for term in self.terms}
+        return {name: law for name, law in self._known.items() if name in names}
+
+    def _amounts(self, values: np.ndarray, covariates: Covariates) -> IndividualAmounts:
+        pairs = list(zip(self.variables, map(float, values), strict=True))
+        bases = {
+            v.target.index: (value, v.low, v.high)
+            for v, value in pairs
+            if isinstance(v.target, DoseAmount)
+        }
+        terms = [(v.target, value) for v, value in pairs if isinstance(v.target, PolicyTerm)]
+        return individual_amounts(terms, bases, covariates)
+
+    def dose_curves(self, values: np.ndarray) -> tuple[DoseCurve, ...]:
+        """What the policy gives at numbers of the variables, (V,), by each of its covariates."""
+        laws = self._covariates_of_terms
+        names = {v.target.index: v.name for v in self.variables if isinstance(v.target, DoseAmount)}
+        curves = []
+        for name, law in laws.items():
+            medians = {n: one.quantile(np.full_like(SHARES, 0.5)) for n, one in laws.items()}
+            covariates = {**medians, name: law.quantile(SHARES)}
+            moved = {d for term in self.terms if term.covariate == name for d in term.doses}
+            amounts = self._amounts(values, covariates).amounts
+            drawn = (SHARES, covariates[name])
+            curves += [
+                DoseCurve(name, names[d], *(tuple(map(float, x)) for x in (*drawn, amounts[d])))
+                for d in sorted(moved)
+            ]
+        return tuple(curves)
 
 
 def patients_key(seed: int, purpose: str) -> Any:

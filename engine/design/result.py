@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from engine.design.policy import DoseCurve
 from engine.design.verification import Estimate, Verification
 
 
@@ -66,6 +67,7 @@ class Alternative:
         gain: by how much the design's benefit is larger, on the same fresh patients; None where
             the patients are others.
         note: what a reader should know.
+        shares: of a subgroup, the shares of the population between which it lies.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Alternative:
     verification: Verification | None = None
     gain: Estimate | None = None
     note: str = ""
+    shares: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Design:
         notes: what a reader should know.
         alternatives: other numbers of doses, one size for all, subgroups.
         num_trajectories: simulated in the search, verification apart.
+        policy: of a dosing policy, the doses by its covariates.
     """
 
     names: tuple[str, ...]
@@ -104,6 +108,7 @@ class Design:
     notes: tuple[str, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     num_trajectories: int = 0
+    policy: tuple[DoseCurve, ...] = ()
 
     def __getitem__(self, name: str) -> float:
         """A variable's number."""

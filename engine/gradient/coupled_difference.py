@@ -17,7 +17,7 @@ from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments, another_key
 from engine.gradient.coupling import coupled, pair_tallies, pair_values
 from engine.gradient.directions import Direction
-from engine.gradient.dose_targets import DoseAmount
+from engine.gradient.dose_targets import DoseAmount, IndividualDoses
 from engine.gradient.problem import Problem, influences
 from engine.gradient.regression import mean_and_error
 from engine.gradient.result import Gradient
@@ -194,6 +194,8 @@ def _best_step(h: np.ndarray, d: np.ndarray, se: np.ndarray, more: float) -> flo
 
 def size_of(arguments: Arguments, target: Target) -> float:
     """What a relative step is a share of."""
+    if isinstance(target, IndividualDoses):
+        return target.size(arguments)
     value = np.abs(target.value(arguments))
     weights = np.abs(np.asarray(target.weights(arguments)))
     typical = float(np.median(value)) / max(float(np.median(weights)), 1e-300)

@@ -217,6 +217,15 @@ class IndividualDoses(Target):
             )
         return np.asarray(self.number, np.float64)
 
+    def size(self, arguments: Arguments) -> float:
+        """The change that moves a typical dose by as much as itself; 1 where none moves."""
+        doses = zip(*(arguments.doses(index) for index in self.doses), strict=True)
+        now = np.array([[getattr(dose, "amount", 0.0) for dose in row] for row in doses])
+        per_unit = np.asarray(self.factors)[:, np.newaxis] * np.asarray(self.amounts)
+        shares = per_unit[now > 0] / now[now > 0]
+        typical = np.sqrt(np.mean(shares**2)) if shares.size else 0.0
+        return float(1.0 / typical) if typical > 0 else 1.0
+
     def moved(self, arguments: Arguments, change: np.ndarray) -> Arguments:
         """Every patient's doses moved along; none below 0."""
         self.value(arguments)

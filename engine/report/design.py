@@ -30,8 +30,9 @@ def design_tables(result: Result) -> list[TextTable]:
                 _slope(slopes["risk"], slopes["risk_error"]),
             )
         )
-    header = ("variable", "design", f"d {benefit}", f"d {risk}")
-    chosen = TextTable(spec["name"], header, tuple(rows), "Derivatives at the design, per unit.")
+    header = ("variable", "design", "slope of benefit", "slope of risk")
+    slopes_of = f"Slopes at the design, per unit of the variable; benefit: {benefit}; risk: {risk}."
+    chosen = TextTable(spec["name"], header, tuple(rows), slopes_of)
     lines = [("start", result["start"]), ("design", result["verification"])]
     safe = [p["verification"] for p in result["grid"] if _keeps(p["verification"])]
     if safe:
@@ -58,8 +59,11 @@ def _alternatives(result: Result) -> TextTable:
         values = ", ".join(f"{v:.3g}" for v in one["values"])
         achieved = [_estimate(found[which]) for which in ("benefit", "risk")]
         rows.append((one["name"], values, *achieved, _estimate(gain) if gain else ""))
-    header = ("", "variables", spec["benefit"]["name"], spec["risk"]["name"], "gain of the design")
-    note = "Each designed under the same bound; a gain is of the benefit, on the same patients."
+    header = ("", "variables", "benefit", "risk", "gain of the design")
+    note = (
+        f"Each designed under the same bound; benefit: {spec['benefit']['name']}; risk: "
+        f"{spec['risk']['name']}; a gain is of the benefit, on the same patients."
+    )
     return TextTable("Beside other designs", header, tuple(rows), note)
 
 
@@ -78,15 +82,22 @@ def _estimate(found: Mapping[str, float]) -> str:
 def design_figure(result: Result, path: str | Path) -> None:
     """The optimiser's path, and benefit against risk: design, start, frontier and grid, as a PNG.
 
+    A dosing policy has a panel more for each of its covariates: the dose by the covariate.
+
     Args:
         result: of a design, as in its `design.json`.
         path: the file to write.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11.0, 4.6), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
+        covariates = list(dict.fromkeys(curve["covariate"] for curve in result["policy"]))
+        number = 2 + len(covariates)
+        figure = Figure(figsize=(5.5 * number, 4.6), layout="constrained")
+        ratios = (1.0, 1.15, *(1.0 for _ in covariates))
+        left, middle, *others = figure.subplots(1, number, width_ratios=ratios)
         _path_panel(left, result)
-        _plane_panel(right, result)
+        _plane_panel(middle, result)
+        for axes, covariate in zip(others, covariates, strict=True):
+            _policy_panel(axes, result, covariate)
         title = str(result["spec"]["name"])
         figure.suptitle(
             title[0].upper() + title[1:], x=0.01, ha="left", fontsize=12.5, fontweight="bold"
@@ -119,15 +130,49 @@ def _plane_panel(axes: Axes, result: Result) -> None:
     if result["grid"]:
         axes.plot([], [], ".", color="#BBBBBB", label="grid")
     if result["frontier"]:
-        points = [p["verification"] for p in result["frontier"]]
-        _errorbars(axes, points, COLOURS[1], "designs under other bounds", "s-")
+        _frontier(axes, result)
     _errorbars(axes, [result["start"]], COLOURS[6], "start", "D")
     _errorbars(axes, [result["verification"]], COLOURS[0], "design", "o")
     axes.axvline(result["bound"], color="#555555", ls="--", lw=1)
-    axes.annotate(" bound", (result["bound"], axes.get_ylim()[0]), va="bottom", color="#555555")
+    foot = (result["bound"], axes.get_ylim()[0])
+    axes.annotate("bound ", foot, ha="right", va="bottom", rotation=90, color="#555555")
     axes.set_xlabel(f"risk: {spec['risk']['name']}")
     axes.set_ylabel(f"benefit: {spec['benefit']['name']}")
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _frontier(axes: Axes, result: Result) -> None:
+    """Designs under other bounds, and a line through them and the design."""
+    others = [p["verification"] for p in result["frontier"]]
+    through = sorted([*others, result["verification"]], key=lambda p: p["risk"]["value"])
+    line = ([p[which]["value"] for p in through] for which in ("risk", "benefit"))
+    axes.plot(*line, "-", color=COLOURS[1], lw=1.2)
+    _errorbars(axes, others, COLOURS[1], "designs under other bounds", "s")
+
+
+def _policy_panel(axes: Axes, result: Result, covariate: str) -> None:
+    """Doses by a covariate, beside one size for all and the subgroups' doses."""
+    curves = [curve for curve in result["policy"] if curve["covariate"] == covariate]
+    for curve, colour in zip(curves, COLOURS, strict=False):
+        axes.plot(curve["covariates"], curve["amounts"], color=colour, label=curve["dose"])
+        for one in result["alternatives"]:
+            if curve["dose"] not in one["names"]:
+                continue
+            amount = one["values"][one["names"].index(curve["dose"])]
+            edges = np.interp(one["shares"] or (0.0, 1.0), curve["shares"], curve["covariates"])
+            axes.plot(edges, (amount, amount), "-" if one["shares"] else "--", color=colour, lw=1)
+    if any(one["shares"] for one in result["alternatives"]):
+        axes.plot([], [], "-", color="#555555", lw=1, label="a dose for each subgroup")
+    axes.plot([], [], "--", color="#555555", lw=1, label="one size for all")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(axis="y", which="minor", labelsize=8)
+    units = {name: law.get("unit", "") for name, law in result["spec"]["population"].items()}
+    unit = units.get(covariate, "")
+    axes.set_xlabel(f"{covariate} of the patient" + (f" ({unit})" if unit else ""))
+    axes.set_ylabel("dose")
+    axes.legend(frameon=False, fontsize=9)
 
 
 def _errorbars(

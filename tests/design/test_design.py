@@ -18,11 +18,12 @@ from engine.design import (
     search_grid,
     verify,
 )
-from engine.design.spec import DesignSpec
+from engine.design.spec import DesignSpec, read_design
 from engine.design.verification import estimated
 from engine.errors import InvalidInput
 from engine.gradient import DoseAmount, DoseTime, Gradient, Outcome, ScoreFunction
 from engine.gradient.problem import Problem
+from tests.conftest import ROOT
 from tests.simulation import network
 
 HORIZON, DECAY, DEATH = 4.0, 0.8, 0.3
@@ -255,9 +256,16 @@ def test_mistakes_in_the_file(name: str) -> None:
         DesignSpec.parsed({**contents(), **changed}, "design").problem()
 
 
-def test_the_example_is_sound() -> None:
-    from engine.design.spec import read_design
-    from tests.conftest import ROOT
+EXAMPLES = {
+    "storm": ("dose 1", "dose 2", "dose 3", "dose 4"),
+    "storm_fractions": ("dose 1", "dose 2", "dose 3", "dose 4", "time of dose 2"),
+    "storm_policy": ("dose at b_xy = 0.9", "exponent"),
+    "low_dose_il2": None,
+    "mutein": None,
+}
 
-    _, found = read_design(ROOT / "examples" / "storm_design.toml")
-    assert found.names == ("dose 1", "dose 2", "dose 3", "dose 4")
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_are_sound(name: str) -> None:
+    _, found = read_design(ROOT / "examples" / f"{name}_design.toml")
+    assert EXAMPLES[name] is None or found.names == EXAMPLES[name]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import jax
 import numpy as np
 import pytest
 from scipy import optimize, stats
@@ -28,6 +29,7 @@ from engine.design.tail import value_at_risk
 from engine.design.verification import tail_estimate
 from engine.errors import InvalidInput
 from engine.gradient import DoseAmount, DoseDuration, Gradient, Outcome, ScoreFunction
+from engine.gradient.coupled_difference import size_of
 from engine.gradient.problem import Problem
 from engine.population.variability import LogNormal
 from tests.design.test_design import DEATH, DECAY, HORIZON, PER_UNIT
@@ -110,6 +112,10 @@ def test_the_known_policy_is_found() -> None:
     design = optimise_policy(problem(EXPONENT), options, seed=1)
     assert is_good(design), design
     assert design.sensitivities["exponent"].risk_error > 0
+    one = design.alternatives[0]
+    # The search began at one size for all.
+    assert design.path[0].values[1] == pytest.approx(0.0, abs=0.01)
+    assert design.path[0].values[0] == pytest.approx(one.values[0], rel=0.01)
 
 
 @pytest.mark.full
@@ -135,12 +141,33 @@ def test_a_policy_with_a_wrong_sign_is_noticed() -> None:
 def test_a_policy_keeps_the_bounds_of_the_dose() -> None:
     slope = Variable(Exponential("gain", 1.0), -50.0, 50.0, start=0.0, name="slope")
     posed = problem(slope)
-    key = __import__("jax").random.key(1)
+    key = jax.random.key(1)
     found = gradient_problem(posed, posed.risk, np.array([40.0, 30.0]), key, "n", 500)
     amounts = [regimen.doses[0].amount for regimen in found.arguments.regimens]
     assert min(amounts) == 5.0 and max(amounts) == 500.0
     moved = np.asarray(found.targets[1].amounts)[:, 0]
     assert np.all((moved == 0.0) == np.isin(amounts, (5.0, 500.0)))
+
+
+def test_the_doses_by_the_covariate_are_those_of_the_patients() -> None:
+    """A (c / reference)^theta within the bounds, by the covariate's quantiles."""
+    (curve,) = problem(EXPONENT).dose_curves(np.array([40.0, -1.0]))
+    gains = GAIN.quantile(np.array(curve.shares))
+    assert (curve.covariate, curve.dose) == ("gain", "dose")
+    np.testing.assert_allclose(curve.covariates, gains)
+    np.testing.assert_allclose(curve.amounts, np.clip(40.0 / gains, 5.0, 500.0))
+    (clipped,) = problem(EXPONENT).dose_curves(np.array([400.0, -2.0]))
+    assert max(clipped.amounts) == 500.0
+
+
+def test_a_coefficient_moves_a_typical_dose_as_much_as_the_dose_itself() -> None:
+    """Else its slope would be as noisy as the covariate is narrow."""
+    posed, key = problem(EXPONENT), jax.random.key(1)
+    found = gradient_problem(posed, posed.risk, np.array([40.0, -1.0]), key, "n", 5000)
+    dose, exponent = found.targets
+    assert size_of(found.arguments, dose) == pytest.approx(40.0)
+    # log gain is normal with this deviation; 5,000 patients know it to 1%.
+    assert size_of(found.arguments, exponent) == pytest.approx(1 / GAIN.sigma, rel=0.06)
 
 
 # The tail.
