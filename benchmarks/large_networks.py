@@ -1,6 +1,6 @@
 """How fast are large networks, generated ones and two published models, beside bngsim and rebop?
 
-Generated mass-action networks of 100, 300 and 1,000 reactions, and the SBML models
+Generated mass-action networks of 100, 300 and 1,000 reactions (`generated.py`), and the SBML models
 BIOMD0000000504 (132 reactions) and BIOMD0000000543 (199). Every simulator runs in a process of its
 own on one core with 101 save points. The SBML models are made mass-action networks of molecules;
 a model with more than 10**4 molecules of its largest species is taken in a smaller volume, every
@@ -9,6 +9,7 @@ simulator the same one, because exact simulation of 10**13 molecules ends for no
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -17,49 +18,25 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.comparing import grid, simulators
+from benchmarks.generated import write
 from benchmarks.processes import measured
 from benchmarks.question import Options, Question, Record
-from benchmarks.rivals import RIVALS, ReferenceModel, ReferenceReaction, is_installed
+from benchmarks.rivals import (
+    RIVALS,
+    ReferenceModel,
+    ReferenceReaction,
+    is_installed,
+    load_reference_model,
+)
 
-NETWORKS = ("generated100", "generated300", "generated1000", "BIOMD0000000504", "BIOMD0000000543")
+MODELS = ("BIOMD0000000504", "BIOMD0000000543")
+NETWORKS = ("generated_100", "generated_300", "generated_1000", *MODELS)
 ENGINE = "engine"
 SIMULATORS = (ENGINE, "bngsim", "rebop", "rebop-sparse")
-END_TIME = {"generated100": 2.0, "generated300": 2.0, "generated1000": 0.5}
 MODEL_END_TIME = 100.0
 TRAJECTORIES = {ENGINE: 1024, "bngsim": 20, "rebop": 2, "rebop-sparse": 4}
 LARGEST_COUNT = 1e4
 REPEATS = 3
-
-
-def generated(num_reactions: int) -> ReferenceModel:
-    """Births, deaths, conversions, bindings, pairs and catalysis between random species.
-
-    All numbers are assumed: counts 0 to 50, rates of order 1. Half as many species as reactions.
-    """
-    rng = np.random.default_rng(0)
-    names = tuple(f"S{i}" for i in range(num_reactions // 2))
-    counts = tuple(int(x) for x in rng.integers(0, 50, len(names)))
-    sides: list[tuple[float, dict[str, int], dict[str, int]]] = []
-    turn = 0
-    while len(sides) < num_reactions:
-        a = names[turn % len(names)]
-        b, c = (names[j] for j in rng.choice(len(names), 2, replace=False))
-        turn += 1
-        if len({a, b, c}) < 3:
-            continue
-        fast, slow = float(rng.uniform(0.5, 2.0)), float(rng.uniform(0.1, 1.0))
-        sides += (
-            [(10 * fast, {}, {a: 1}), (fast, {a: 1}, {})],
-            [(fast, {a: 1}, {b: 1}), (slow, {b: 1}, {a: 1})],
-            [(0.01 * fast, {a: 1, b: 1}, {c: 1}), (slow, {c: 1}, {a: 1, b: 1})],
-            [(0.01, {a: 2}, {b: 1}), (0.5, {b: 1}, {a: 2})],
-            [(0.2, {b: 1}, {b: 1, a: 1}), (1.0, {a: 1}, {})],
-        )[turn % 5]
-    reactions = tuple(
-        ReferenceReaction(f"r{i}", *side) for i, side in enumerate(sides[:num_reactions])
-    )
-    name = f"generated{num_reactions}"
-    return ReferenceModel(name, names, counts, END_TIME[name], reactions, Path())
 
 
 def imported(path: Path) -> ReferenceModel:
@@ -98,9 +75,11 @@ def imported(path: Path) -> ReferenceModel:
 
 def model_of(name: str, models: Path) -> ReferenceModel:
     """The network of a given name."""
-    if name.startswith("generated"):
-        return generated(int(name.removeprefix("generated")))
-    return imported(models / f"{name}.xml")
+    if name in MODELS:
+        return imported(models / f"{name}.xml")
+    with tempfile.TemporaryDirectory() as folder:
+        stem = write(int(name.removeprefix("generated_")), Path(folder) / name)
+        return load_reference_model(stem.with_suffix(".json"))
 
 
 def run_engine(model: ReferenceModel, num_trajectories: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 import engine
 from benchmarks import __main__ as command
-from benchmarks import deviations, generated, tables
+from benchmarks import deviations, generated, large_networks, tables
 from benchmarks.question import Options, Question
 from benchmarks.questions import QUESTIONS
 
@@ -99,5 +99,8 @@ def test_generated_networks(tmp_path) -> None:
     ours = generated.network_of(record)
     for one, other in zip(network.reactions, ours.reactions, strict=True):
         assert network.changes(one) == ours.changes(other)
+    model = large_networks.model_of("generated_40", tmp_path)
+    assert [r.rate for r in model.reactions] == [r["k"] for r in record["reactions"]]
+    assert model.initial_counts == tuple(record["x0"]) and model.end_time == record["T"]
     with pytest.raises(engine.InvalidInput, match="num_reactions=9"):
         generated.generate(9)

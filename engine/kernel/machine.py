@@ -41,14 +41,14 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
             return is_busy | (machine.next_row < patients.num_valid)
 
         def stop_and_go(machine: Machine) -> Machine:
-            is_stale = ~(machine.lanes.remaining >= 0)
-            if not (model.events or model.dosed):
+            is_stopped = is_stale = ~(machine.lanes.remaining >= 0)
+            if not model.is_changed_at_stops:
                 # Then a stop only saves; what is new is a patient before its first segment.
-                is_stale = is_stale & (machine.course.segment == jnp.uint32(0))
+                is_stale = is_stopped & (machine.course.segment == jnp.uint32(0))
             machine = _paced(stepper, serve(model, stepper, patients, machine))
             constants = machine.constants
             steps = _block_length(stepper, machine)
-            filled = stepper.packing.filled(model, constants, machine.lanes, is_stale)
+            filled = stepper.packing.filled(model, constants, machine.lanes, is_stopped, is_stale)
             ready = machine.lanes._replace(cache=filled)
             lanes = driver.advance(stepper, model, constants, ready, steps)
             return machine._replace(lanes=lanes, block=steps)

@@ -63,7 +63,10 @@ class LaneModel:
         self.program.check_boundable()
         self.events = EventTable(network, self.program)
         self.net_changes = self.program.net_changes
-        law_symbols = frozenset().union(*map(symbols, self.program.laws))
+        laws = map(self.program.without_rules, self.program.laws)
+        law_symbols = frozenset().union(*map(symbols, laws))
+        still = bool(law_symbols & layout.still)
+        self.is_changed_at_stops = bool(self.events) or bool(self.dosed) or still
         self.is_thinned = bool(law_symbols & self.program.moving)
 
     @property

@@ -124,15 +124,16 @@ class Packing(NamedTuple):
         rows: (counts as they stand in `Lanes`, positions of species) -> arrays (L,) or (k, L) that
             hold just those, in order.
         empty: (model, constants) -> the cache of lanes that have not begun.
-        filled: (model, constants, lanes, is_stale) -> the cache for the steps of a block; the stale
-            lanes have come to a stop since their last step, so that anything may have changed.
+        filled: (model, constants, lanes, is_stopped, is_stale) -> the cache for the steps of a
+            block; the stopped lanes have come to a stop since their last step, and in the stale
+            ones counts, or what stands still between stops, may have changed there.
     """
 
     stacked: Callable[[Any, tuple[Array, ...], int], tuple[Array, ...]]
     columns: Callable[[Any, tuple[Array, ...]], tuple[Array, ...]]
     rows: Callable[[tuple[Array, ...], Sequence[int]], list[Array]]
     empty: Callable[[Any, Constants], tuple[Array, ...]]
-    filled: Callable[[Any, Constants, Lanes, Array], tuple[Array, ...]]
+    filled: Callable[[Any, Constants, Lanes, Array, Array], tuple[Array, ...]]
 
 
 AS_THEY_ARE = Packing(
@@ -140,7 +141,7 @@ AS_THEY_ARE = Packing(
     columns=lambda model, counts: counts,
     rows=lambda counts, positions: [counts[i] for i in positions],
     empty=lambda model, constants: (),
-    filled=lambda model, constants, lanes, is_stale: lanes.cache,
+    filled=lambda model, constants, lanes, is_stopped, is_stale: lanes.cache,
 )
 
 

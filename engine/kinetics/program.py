@@ -46,7 +46,7 @@ class Program:
         still: frozenset[str] = frozenset(),
     ) -> None:
         self.network = network
-        self._still = still
+        self.still = still
         self._constants = _constant_names(network)
         self._coefficients = Coefficients(frozenset(self._constants))
         hoist = self._coefficients.hoist
@@ -73,7 +73,7 @@ class Program:
     @cached_property
     def moving(self) -> frozenset[str]:
         """Names that change between events: time, inputs, and the rules that depend on them."""
-        moving = {TIME, *(i.name for i in self.network.inputs if i.name not in self._still)}
+        moving = {TIME, *(i.name for i in self.network.inputs if i.name not in self.still)}
         for name, rule in self.rules.items():
             if symbols(rule) & moving:
                 moving.add(name)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.kinetics.program import Guard, Program
-from engine.network.expressions import Call, Expression, Number, Symbol
+from engine.network.expressions import Call, Expression, Number, Symbol, symbols
 
 # A product of fewer counts is filled up with ones to this many, so that decay, conversion, pairs
 # and bindings are one template.
@@ -23,8 +23,9 @@ class Template:
     """Reactions whose laws are equal up to the names in them.
 
     Attributes:
-        law: the propensity as an expression of the slots.
-        slots: their names.
+        law: the propensity as an expression of the slots, and of what moves between events.
+        moving: what moves in it: time and inputs, by their own names.
+        slots: the slots' names.
         is_count: whether a slot holds a count; otherwise a number that is fixed between two stops.
         guard: what the law does not prove, in terms of the slots.
         reactions: the reactions' positions in the network, (n,).
@@ -33,6 +34,7 @@ class Template:
     """
 
     law: Expression
+    moving: tuple[str, ...]
     slots: tuple[str, ...]
     is_count: tuple[bool, ...]
     guard: Guard
@@ -46,10 +48,13 @@ class Templates(NamedTuple):
 
     Attributes:
         templates: every reaction is in one of them.
+        levels: inputs that change at stops only and stand in the laws; their columns are behind
+            those of the coefficients and variables.
         literals: the numbers in the columns behind them.
     """
 
     templates: tuple[Template, ...]
+    levels: tuple[str, ...]
     literals: tuple[float, ...]
 
 
@@ -70,7 +75,7 @@ def templates_of(program: Program) -> Templates:
     of one.
 
     Args:
-        program: a program none of whose laws moves with time or an input.
+        program: the laws.
 
     Returns:
         The templates, in the order in which their first reactions stand in the network.
@@ -79,6 +84,10 @@ def templates_of(program: Program) -> Templates:
     counts = {name: column for column, name in enumerate(network.species_names)}
     names = tuple(f"_c{i}" for i in range(len(program.coefficient_expressions)))
     names += tuple(v.name for v in network.variables)
+    wholes = [program.without_rules(law) for law in program.laws]
+    met = frozenset().union(*map(symbols, wholes))
+    levels = tuple(i.name for i in network.inputs if i.name in program.still & met)
+    names += levels
     fixed = {name: column for column, name in enumerate(names)}
     literals: dict[float, int] = {}
 
@@ -86,12 +95,11 @@ def templates_of(program: Program) -> Templates:
         return len(names) + literals.setdefault(value, len(literals))
 
     groups: dict[tuple[Expression, tuple[bool, ...], Guard], list[tuple[int, _Entry]]] = {}
-    for position, (law, guard) in enumerate(zip(program.laws, program.guards, strict=True)):
-        whole = program.without_rules(law)
+    for position, (whole, guard) in enumerate(zip(wholes, program.guards, strict=True)):
         entry = None
         if not guard.is_signed and not guard.required:
             entry = _product(whole, counts, fixed, literal)
-        entry = entry or _general(whole, guard, counts, fixed)
+        entry = entry or _general(whole, guard, counts, fixed, literal)
         groups.setdefault((entry.law, entry.is_count, entry.guard), []).append((position, entry))
     found = []
     for (law, is_count, guard), members in groups.items():
@@ -99,6 +107,7 @@ def templates_of(program: Program) -> Templates:
         found.append(
             Template(
                 law,
+                tuple(sorted(symbols(law) & program.moving)),
                 tuple(_slot(i) for i in range(len(is_count))),
                 is_count,
                 guard,
@@ -107,7 +116,7 @@ def templates_of(program: Program) -> Templates:
                 np.array([entry.offsets for _, entry in members], np.int32).reshape(shape),
             )
         )
-    return Templates(tuple(found), tuple(literals))
+    return Templates(tuple(found), levels, tuple(literals))
 
 
 def _slot(index: int) -> str:
@@ -151,26 +160,46 @@ def _product(
 
 
 def _general(
-    law: Expression, guard: Guard, counts: Mapping[str, int], fixed: Mapping[str, int]
+    law: Expression,
+    guard: Guard,
+    counts: Mapping[str, int],
+    fixed: Mapping[str, int],
+    literal: Callable[[float], int],
 ) -> _Entry:
-    """Any law: its names become slots in the order in which they are met."""
-    slots: dict[str, str] = {}
+    """Any law: names and numbers become slots in the order in which they are met.
+
+    What moves keeps its name, and an exponent its value: whole ones are multiplied out.
+    """
+    names: dict[str, str] = {}
+    entrants: list[tuple[bool, int]] = []
+
+    def slot(is_count: bool, column: int) -> str:
+        entrants.append((is_count, column))
+        return _slot(len(entrants) - 1)
+
+    def named(name: str) -> str:
+        if name not in names:
+            column = counts[name] if name in counts else fixed[name]
+            names[name] = slot(name in counts, column)
+        return names[name]
 
     def renamed(node: Expression) -> Expression:
-        if isinstance(node, Symbol):
-            return Symbol(slots.setdefault(node.name, _slot(len(slots))))
         if isinstance(node, Number):
-            return node
-        return Call(node.function, tuple(renamed(a) for a in node.arguments))
+            return Symbol(slot(False, literal(node.value)))
+        if isinstance(node, Symbol):
+            is_still = node.name in counts or node.name in fixed
+            return Symbol(named(node.name)) if is_still else node
+        arguments = node.arguments
+        if node.function == "pow" and isinstance(arguments[1], Number):
+            return Call("pow", (renamed(arguments[0]), arguments[1]))
+        return Call(node.function, tuple(map(renamed, arguments)))
 
     form = renamed(law)
-    required = tuple(
-        (slots.setdefault(name, _slot(len(slots))), needed) for name, needed in guard.required
-    )
+    required = tuple((named(name), needed) for name, needed in guard.required)
     return _Entry(
         form,
-        tuple(name in counts for name in slots),
+        tuple(is_count for is_count, _ in entrants),
         Guard(guard.is_signed, required),
-        tuple(counts[name] if name in counts else fixed[name] for name in slots),
-        (0,) * len(slots),
+        tuple(column for _, column in entrants),
+        (0,) * len(entrants),
     )

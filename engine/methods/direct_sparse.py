@@ -3,25 +3,26 @@
 Exact in distribution, as the dense step of `direct`. Propensities stand in a tree of sums that is
 descended to choose a reaction (a direct method with a logarithmic search and a dependency graph:
 Gibson and Bruck 2000, doi:10.1021/jp993732q; Cao, Li and Petzold 2004, doi:10.1063/1.1778376).
+Propensities that move between events stand in it as bounds (`sparse_thinning`): only the chosen
+one is evaluated at its time, and what does not move is as it would be without them.
 Cost per step: the propensities that depend on what the reaction changed, and the sums above them.
-Use when reactions number hundreds or more; cannot do laws that move between events (time, inputs).
-Fastest when each reaction changes few of the others' propensities.
+Use when reactions number hundreds or more. Fastest when each reaction changes few of the others'
+propensities. What is compiled grows with the number of different forms of laws.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from engine.kernel import random
+from engine.kernel import levels, random
 from engine.kernel.materialise import materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.state import Constants, Lanes, Packing, Stepper
-from engine.kinetics.evaluate import evaluate
-from engine.kinetics.program import guarded
 from engine.kinetics.templates import Template
+from engine.methods import sparse_thinning as thinning
 from engine.methods.advancing import nothing_rare
 from engine.methods.jumping import LOOKS, arrival, count_down, tally, watched
 from engine.methods.options import stepper_of
@@ -34,14 +35,18 @@ from engine.methods.propensity_tree import (
     replaced,
     share_of,
 )
+from engine.methods.sparse_laws import ceilings, entrants, propensities, slots
 from engine.methods.sparse_tables import Tables, tables_of
-from engine.network.expressions import TIME, symbols
+from engine.network.expressions import symbols
 from engine.network.network import ReactionNetwork
 
 # From so many reactions on this step is taken. Generated mass-action networks of 100, 200, 300 and
 # 500 reactions ran at 24, 12, 8.1 and 1.6 million events per second of processor time with the
 # dense step, at 4.9, 4.9, 3.9 and 3.7 with this one, and compiled in 5, 7, 12 and 38 against 4 to
-# 6 seconds (a busy machine; AVX-512).
+# 6 seconds (a busy machine; AVX-512). With an input in every 20th law 300 and 1,000 reactions ran
+# at 5.2 and 0.19 million with the dense step, compiled in 20 and 62 seconds of processor time, and
+# at 1.1 and 0.90 with this one, in 6 and 9 (3,000: 0.73, in 22); with an input in every one of
+# 1,000 laws at 0.56, in 8.
 MANY = 400
 # With 64, 128 and 256 lanes 1,000 reactions ran at 3.2, 3.2 and 3.4 million events per second.
 FEWEST_LANES, MOST_LANES = 32, 128
@@ -50,14 +55,8 @@ SERVICE_COST = 25.0
 
 
 def is_fitting(network: ReactionNetwork) -> bool:
-    """Whether the network is large enough, and none of its laws moves between events."""
-    if len(network.reactions) < MANY:
-        return False
-    moving = {TIME, *(i.name for i in network.inputs)}
-    for name, rule in network.rules.items():
-        if symbols(rule) & moving:
-            moving.add(name)
-    return not any(symbols(reaction.propensity) & moving for reaction in network.reactions)
+    """Whether the network is large enough."""
+    return len(network.reactions) >= MANY
 
 
 def stepper(method: Any, network: ReactionNetwork, num_trajectories: int) -> Stepper:
@@ -77,41 +76,62 @@ def stepper(method: Any, network: ReactionNetwork, num_trajectories: int) -> Ste
     )._replace(lanes=method.lanes or lanes)
 
 
+class Proposal(NamedTuple):
+    """What a step is about to do in every lane.
+
+    Attributes:
+        reaction: the leaf of the candidate, (L,).
+        wait: time until it, or until the step's end without one.
+        is_event: whether it happens then.
+        total: rate of the candidates; NaN stops the lane with a status.
+        window: where what moves has been bounded; None where nothing moves.
+        is_renewed: lanes whose bounds are made anew at the step's end; None likewise.
+    """
+
+    reaction: Array
+    wait: Array
+    is_event: Array
+    total: Array
+    window: thinning.Window | None = None
+    is_renewed: Array | None = None
+
+
 def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) -> Lanes:
-    """Advance every lane by one event; lanes that wait stay as they are."""
+    """Advance every lane by one candidate event; lanes that wait stay as they are."""
     tables = tables_of(model.program)
     (counts,) = lanes.counts
     tree, fixed = Tree(*lanes.cache[:2]), lanes.cache[2]
     is_alive = lanes.remaining >= 0
-    wait_bits, generator = random.draw(lanes.generator)
-    choice_bits, generator = random.draw(generator)
-    unit_wait = random.exponential(wait_bits)
-    share = share_of(choice_bits, wait_bits)
-    chosen, total = descend(constants.is_running, tables, tree, share)
-    # An infinite total would freeze the clock: NaN stops the lane with a status instead.
-    total = jnp.where(total < jnp.inf, total, jnp.float32(jnp.nan))
-    wait = unit_wait / jnp.maximum(total, jnp.float32(1e-37))
-    is_event = jnp.ones_like(is_alive)
-    if model.is_looking:
-        longest = constants.span * jnp.float32(1 / LOOKS)
-        is_event, wait = wait <= longest, jnp.where(wait > longest, longest, wait)
-    countdown = count_down(lanes, wait)
-    is_fired = is_alive & countdown.is_inside & is_event
-    fired_row = jnp.where(is_fired, chosen, jnp.int32(len(tables.leaves)))
-    fired_row, countdown, generator, total = materialise(
-        constants.is_running, (fired_row, countdown, generator, total)
+    proposer = propose_thinned if model.is_thinned else propose
+    proposal, generator = proposer(model, tables, constants, lanes)
+    total = proposal.total
+    countdown = count_down(lanes, proposal.wait)
+    is_fired = is_alive & countdown.is_inside & proposal.is_event
+    row = jnp.where(is_fired, proposal.reaction, jnp.int32(tables.nothing))
+    if proposal.is_renewed is not None:
+        is_renewed = is_alive & countdown.is_inside & proposal.is_renewed
+        row = jnp.where(is_renewed, jnp.int32(tables.renewal), row)
+    row, countdown, generator, total = materialise(
+        constants.is_running, (row, countdown, generator, total)
     )
 
     before = _columns(model, constants, counts)
-    counts = fire(tables, counts, fired_row)
+    counts = fire(tables, counts, row)
     after = _columns(model, constants, counts)
-    tree = updated(tables, constants, counts, fixed, tree, fired_row)
+    moving, ends = None, lanes.cache[3:]
+    if proposal.window is not None:
+        left = jnp.maximum(countdown.remaining, jnp.float32(0))
+        new = thinning.next_end(proposal.window, left)
+        end = jnp.where(row == jnp.int32(tables.renewal), new, ends[0])
+        moving = materialise(constants.is_running, _moving(model, constants, left, end))
+        ends = (end,)
+    tree = updated(tables, constants, counts, fixed, tree, row, moving)
 
     def fired(name: str) -> Array:
-        return fired_row == jnp.int32(tables.leaves[model.network.reaction_names.index(name)])
+        return row == jnp.int32(tables.leaves[model.network.reaction_names.index(name)])
 
     unpacked = lanes._replace(counts=before)
-    tallies = tally(model, constants, unpacked, wait, is_alive, after, fired, is_fired)
+    tallies = tally(model, constants, unpacked, proposal.wait, is_alive, after, fired, is_fired)
     changed = watched(model, constants, after, countdown.remaining, is_fired)
     return Lanes(
         (counts,),
@@ -121,8 +141,101 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
         lanes.num_steps + is_alive.astype(jnp.int32),
         lanes.num_events + is_fired.astype(jnp.int32) if model.is_counting else lanes.num_events,
         tallies,
-        (*tree, fixed),
+        (*tree, fixed, *ends),
     )
+
+
+def propose(
+    model: LaneModel, tables: Tables, constants: Constants, lanes: Lanes
+) -> tuple[Proposal, random.Words]:
+    """The next event where propensities are constant between events."""
+    wait_bits, generator = random.draw(lanes.generator)
+    choice_bits, generator = random.draw(generator)
+    unit_wait = random.exponential(wait_bits)
+    share = share_of(choice_bits, wait_bits)
+    chosen, total = descend(constants.is_running, tables, Tree(*lanes.cache[:2]), share)
+    # An infinite total would freeze the clock: NaN stops the lane with a status instead.
+    total = jnp.where(total < jnp.inf, total, jnp.float32(jnp.nan))
+    wait = unit_wait / jnp.maximum(total, jnp.float32(1e-37))
+    longest = _longest(model, constants)
+    is_event = ~(wait > longest)
+    return Proposal(chosen, jnp.where(is_event, wait, longest), is_event, total), generator
+
+
+def propose_thinned(
+    model: LaneModel, tables: Tables, constants: Constants, lanes: Lanes
+) -> tuple[Proposal, random.Words]:
+    """The next candidate where time or inputs move some propensities, accepted or not."""
+    proposal, generator = propose(model, tables, constants, lanes)
+    zero, nan = jnp.float32(0), jnp.float32(jnp.nan)
+    end, total = lanes.cache[3], proposal.total
+    window = thinning.window_of(tables, constants, lanes, end, total)
+    is_held = window.is_renewed_now
+    is_over = proposal.wait > window.room
+    wait = jnp.where(is_over, window.room, proposal.wait)
+    left = jnp.maximum(lanes.remaining - wait, jnp.maximum(end, zero))
+    bits, generator = random.draw(generator)
+    found, bound = candidates(model, tables, constants, lanes, proposal.reaction, left)
+    # Also where the law broke its guard, and is NaN.
+    is_broken = proposal.is_event & ~is_over & ~(found <= bound) & ~is_held
+    is_accepted = thinning.is_accepted(bits, found, bound)
+    total = jnp.where(is_broken, nan, jnp.where(is_held, lanes.scale, total))
+    return (
+        Proposal(
+            proposal.reaction,
+            jnp.where(is_broken, nan, jnp.where(is_held, zero, wait)),
+            proposal.is_event & ~is_over & ~is_held & is_accepted,
+            total,
+            window,
+            is_over | is_held,
+        ),
+        generator,
+    )
+
+
+def candidates(
+    model: LaneModel,
+    tables: Tables,
+    constants: Constants,
+    lanes: Lanes,
+    chosen: Array,
+    left: Array,
+) -> tuple[Array, Array]:
+    """The propensities of the chosen reactions at a time to go, and their bounds in the tree."""
+    (counts,) = lanes.counts
+    lane = jnp.arange(chosen.shape[0], dtype=jnp.int32)
+    bound = _taken(lanes.cache[0], lane * jnp.int32(tables.num_leaves) + chosen)
+    moving, found = thinning.moving_at(model, constants, left), bound
+    thinned = [t for t in tables.templates.templates if t.moving]
+    for template, places in zip(thinned, tables.places, strict=True):
+        member = _taken(jnp.asarray(places), chosen)
+        values = _slots(template, counts, lanes.cache[2], lane, member)
+        law = propensities(template, {**values, **moving}, lane.shape)
+        found = jnp.where(member < jnp.int32(len(template.reactions)), law, found)
+    return found, bound
+
+
+def _longest(model: LaneModel, constants: Constants) -> Array:
+    """How long a step may be where a tally has to be looked at between events."""
+    if model.is_looking:
+        return constants.span * jnp.float32(1 / LOOKS)
+    return jnp.full_like(constants.span, jnp.inf)
+
+
+class Moving(NamedTuple):
+    """What moves between events, by name, for every lane: now and over the lane's window."""
+
+    now: dict[str, Array]
+    window: dict[str, tuple[Array, Array]]
+
+
+def _moving(model: LaneModel, constants: Constants, left: Array, end: Array) -> Moving:
+    """What the laws of the network need of it."""
+    templates = tables_of(model.program).templates.templates
+    names = {name for template in templates for name in template.moving}
+    now = thinning.moving_at(model, constants, left)
+    window = thinning.moving_over(model, constants, left, end)
+    return Moving({n: now[n] for n in names}, {n: window[n] for n in names})
 
 
 def fire(tables: Tables, counts: Array, fired: Array) -> Array:
@@ -134,7 +247,13 @@ def fire(tables: Tables, counts: Array, fired: Array) -> Array:
 
 
 def updated(
-    tables: Tables, constants: Constants, counts: Array, fixed: Array, tree: Tree, fired: Array
+    tables: Tables,
+    constants: Constants,
+    counts: Array,
+    fixed: Array,
+    tree: Tree,
+    fired: Array,
+    moving: Moving | None,
 ) -> Tree:
     """The trees after the fired reactions: what they change, computed anew from the counts."""
     is_running, templates = constants.is_running, tables.templates.templates
@@ -142,23 +261,22 @@ def updated(
     for template, members, dependents in zip(
         templates, tables.members, tables.dependents, strict=True
     ):
-        entrants, leaves = jnp.asarray(_entrants(template)), jnp.asarray(members)
+        leaves = jnp.asarray(members)
 
         def update(
             lane: Array,
             entry: Array,
             known: Array,
             template: Template = template,
-            entrants: Array = entrants,
             leaves: Array = leaves,
         ) -> Array:
-            owner = lane if fixed.shape[0] > 1 else jnp.zeros_like(lane)
-            found = _propensities(
-                template,
-                _taken(entrants, entry),
-                lambda column: counts.at[column, lane].get(mode="promise_in_bounds"),
-                lambda column: fixed.at[owner, column].get(mode="promise_in_bounds"),
-            )
+            values = _slots(template, counts, fixed, lane, entry)
+            if moving is None or not template.moving:
+                found = propensities(template, values, lane.shape)
+            else:
+                now = {n: _taken(moving.now[n], lane) for n in template.moving}
+                ends = {n: _both_taken(moving.window[n], lane) for n in now}
+                found = ceilings(template, values, now, ends, lane.shape)
             leaf = _taken(leaves, entry)
             place = lane * jnp.int32(tables.num_leaves) + leaf
             spare = jnp.int32(known.shape[0] - 1)
@@ -173,35 +291,21 @@ def _taken(table: Array, index: Array) -> Array:
     return table.at[index].get(mode="promise_in_bounds")
 
 
-def _entrants(template: Template) -> np.ndarray:
-    """Columns, then the offsets of slots that have any, per member; a last row for none."""
-    is_offset = template.offsets.any(axis=0)
-    table = np.concatenate([template.columns, template.offsets[:, is_offset]], axis=1)
-    return np.pad(table, ((0, 1), (0, 0))).astype(np.int32)
+def _both_taken(interval: tuple[Array, Array], index: Array) -> tuple[Array, Array]:
+    return _taken(interval[0], index), _taken(interval[1], index)
 
 
-def _propensities(
-    template: Template,
-    entrants: Array,
-    count_at: Callable[[Array], Array],
-    fixed_at: Callable[[Array], Array],
-) -> Array:
-    """The template's law on members given by their rows of `_entrants`, (..., columns)."""
-    values: dict[str, Array] = {}
-    next_offset = len(template.slots)
-    for position, name in enumerate(template.slots):
-        column = entrants[..., position]
-        if not template.is_count[position]:
-            values[name] = fixed_at(column)
-            continue
-        count = count_at(column)
-        if template.offsets[:, position].any():
-            count = count - entrants[..., next_offset]
-            next_offset += 1
-        values[name] = count.astype(jnp.float32)
-    law = evaluate(template.law, values, jnp, jnp.float32)
-    law = jnp.broadcast_to(law, entrants.shape[:-1])
-    return guarded(law, template.guard, values, jnp, jnp.float32)
+def _slots(
+    template: Template, counts: Array, fixed: Array, lane: Array, entry: Array
+) -> dict[str, Array]:
+    """What stands in the slots of members of a template, each in a lane of its own."""
+    owner = lane if fixed.shape[0] > 1 else jnp.zeros_like(lane)
+    return slots(
+        template,
+        _taken(jnp.asarray(entrants(template)), entry),
+        lambda column: counts.at[column, lane].get(mode="promise_in_bounds"),
+        lambda column: fixed.at[owner, column].get(mode="promise_in_bounds"),
+    )
 
 
 def _columns(model: LaneModel, constants: Constants, counts: Array) -> tuple[Array, ...]:
@@ -260,19 +364,25 @@ def rows(counts: tuple[Array, ...], positions: Sequence[int]) -> list[Array]:
 
 
 def empty(model: LaneModel, constants: Constants) -> tuple[Array, ...]:
-    """Trees of lanes that have not begun, and the fixed numbers."""
+    """Trees of lanes that have not begun, the fixed numbers, and the windows of what moves."""
     tables = tables_of(model.program)
-    return (*blank(tables, constants.stop.shape[0]), _fixed(tables, constants))
+    none = jnp.full_like(constants.stop, thinning.NO_WINDOW)
+    ends = (none,) if model.is_thinned else ()
+    return (*blank(tables, constants.stop.shape[0]), _fixed(model, constants), *ends)
 
 
 def filled(
-    model: LaneModel, constants: Constants, lanes: Lanes, is_stale: Array
+    model: LaneModel, constants: Constants, lanes: Lanes, is_stopped: Array, is_stale: Array
 ) -> tuple[Array, ...]:
-    """The trees, those of stale lanes made anew, and the fixed numbers."""
+    """The trees, those of stale lanes made anew, and the rest.
+
+    What moves is left at 0 there: the first step of the next segment bounds it.
+    """
     tables = tables_of(model.program)
     (counts,) = lanes.counts
     # Numbers that all patients share never change.
-    fixed = lanes.cache[2] if lanes.cache[2].shape[0] == 1 else _fixed(tables, constants)
+    fixed = lanes.cache[2] if lanes.cache[2].shape[0] == 1 else _fixed(model, constants)
+    ends = tuple(jnp.where(is_stopped, jnp.float32(thinning.NO_WINDOW), e) for e in lanes.cache[3:])
     order = jnp.nonzero(is_stale, size=is_stale.shape[0], fill_value=0)[0].astype(jnp.int32)
 
     def rebuild(k: Array, tree: Tree) -> Tree:
@@ -281,24 +391,30 @@ def filled(
         numbers = fixed[lane if fixed.shape[0] > 1 else 0]
         leaves = jnp.zeros((len(tables.leaves),), jnp.float32)
         for template in tables.templates.templates:
-            found = _propensities(
+            if template.moving:
+                continue
+            values = slots(
                 template,
-                jnp.asarray(_entrants(template)[:-1]),
+                jnp.asarray(entrants(template)[:-1]),
                 lambda column: _taken(mine, column),
                 lambda column: _taken(numbers, column),
             )
+            found = propensities(template, values, template.reactions.shape)
             positions = jnp.asarray(tables.leaves[template.reactions])
             leaves = leaves.at[positions].set(found, mode="promise_in_bounds", unique_indices=True)
         return replaced(tables, tree, lane, leaves)
 
     number = jnp.sum(is_stale, dtype=jnp.int32)
     old = Tree(*lanes.cache[:2])
-    return (*lax.fori_loop(jnp.int32(0), number, rebuild, old), fixed)
+    return (*lax.fori_loop(jnp.int32(0), number, rebuild, old), fixed, *ends)
 
 
-def _fixed(tables: Tables, constants: Constants) -> Array:
+def _fixed(model: LaneModel, constants: Constants) -> Array:
     """What stands still between two stops, (L, F), or (1, F) where all patients share it."""
-    values = (*constants.coefficients, *constants.variables)
+    tables = tables_of(model.program)
+    inputs = levels.values_at(model.layout, constants.levels, constants.span)
+    still = (inputs[name] for name in tables.templates.levels)
+    values = (*constants.coefficients, *constants.variables, *still)
     is_shared = all(value.ndim == 0 for value in values)
     num_rows = 1 if is_shared else constants.stop.shape[0]
     # One more number, so that there is one: a law may be made of counts alone.

@@ -19,7 +19,8 @@ class Lists(NamedTuple):
     """A list of whole numbers for every reaction, end to end.
 
     Attributes:
-        starts, lengths: where each list stands, (R + 1,); the last one is empty.
+        starts, lengths: where each list stands, (R + 2,), behind the reactions' an empty one and
+            that of a renewal.
         items: their entries.
         filler: an entry that stands for nothing.
     """
@@ -31,18 +32,23 @@ class Lists(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """What the sparse step looks up. Reactions are numbered by their leaves; R stands for none.
+    """What the sparse step looks up. Reactions are numbered by their leaves.
+
+    R stands for none of them, R + 1 for the renewal of all bounds of propensities that move.
 
     Attributes:
         templates: the laws.
         leaves: the leaf of every reaction of the network, (R,).
         num_leaves: places for propensities, a multiple of the fan-out.
         num_nodes: places for the sums of so many of them, a multiple of the fan-out as well.
-        changed: counts that a reaction changes, (R + 1, V), filled up with the spare column.
-        changes: by how much, (R + 1, V).
+        changed: counts that a reaction changes, (R + 2, V), filled up with the spare column.
+        changes: by how much, (R + 2, V).
         members: for each template, per member its leaf, (n + 1,), the last one spare.
         dependents: for each template, which of its members follow a reaction.
         nodes: which sums follow a reaction.
+        places: for each template that moves, which of its members stands in a leaf, (num_leaves,),
+            or the one behind the last.
+        num_moving: reactions whose propensities move.
     """
 
     templates: Templates
@@ -54,6 +60,18 @@ class Tables(NamedTuple):
     members: tuple[np.ndarray, ...]
     dependents: tuple[Lists, ...]
     nodes: Lists
+    places: tuple[np.ndarray, ...]
+    num_moving: int
+
+    @property
+    def nothing(self) -> int:
+        """The row of no reaction."""
+        return len(self.leaves)
+
+    @property
+    def renewal(self) -> int:
+        """The row of the renewal of all bounds."""
+        return len(self.leaves) + 1
 
 
 @lru_cache(maxsize=16)
@@ -78,13 +96,19 @@ def tables_of(program: Program) -> Tables:
     for reaction in order:
         columns = np.flatnonzero(program.net_changes[reaction])
         followers.append(sorted(set().union(*(users[c] for c in columns))))
+    thinned = [t.reactions.tolist() for t in templates.templates if t.moving]
+    followers += [[], sorted(r for found in thinned for r in found)]
 
-    members, dependents = [], []
+    members, dependents, places = [], [], []
     for template in templates.templates:
         position = {int(r): row for row, r in enumerate(template.reactions)}
         lists = [[position[r] for r in found if r in position] for found in followers]
         members.append(np.append(leaves[template.reactions], num_leaves).astype(np.int32))
         dependents.append(_joined(lists, len(template.reactions)))
+        if template.moving:
+            place = np.full(num_leaves, len(template.reactions), np.int32)
+            place[leaves[template.reactions]] = np.arange(len(template.reactions))
+            places.append(place)
     changed, changes = _changes(program.net_changes[order], num_species + 1)
     return Tables(
         templates,
@@ -98,6 +122,8 @@ def tables_of(program: Program) -> Tables:
         _joined(
             [sorted({int(leaves[r]) // FAN_OUT for r in found}) for found in followers], num_nodes
         ),
+        tuple(places),
+        len(followers[-1]),
     )
 
 
@@ -116,10 +142,10 @@ def _needed(templates: Templates, num_reactions: int, num_species: int) -> list[
 
 
 def _changes(net_changes: np.ndarray, spare: int) -> tuple[np.ndarray, np.ndarray]:
-    """Net changes as short rows of (count, change), with one more row that changes nothing."""
+    """Net changes as short rows of (count, change), with two more rows that change nothing."""
     width = max(int(np.count_nonzero(net_changes, axis=1).max(initial=0)), 1)
-    changed = np.full((len(net_changes) + 1, width), spare, np.int32)
-    changes = np.zeros((len(net_changes) + 1, width), np.int32)
+    changed = np.full((len(net_changes) + 2, width), spare, np.int32)
+    changes = np.zeros((len(net_changes) + 2, width), np.int32)
     for row, net in enumerate(net_changes):
         columns = np.flatnonzero(net)
         changed[row, : len(columns)] = columns
@@ -128,7 +154,7 @@ def _changes(net_changes: np.ndarray, spare: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _joined(lists: Sequence[Sequence[int]], filler: int) -> Lists:
-    lengths = np.array([*map(len, lists), 0], np.int32)
+    lengths = np.array([*map(len, lists)], np.int32)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int32)
     items = [entry for found in lists for entry in found] + [filler]
     return Lists(starts, lengths, np.array(items, np.int32), filler)

@@ -201,8 +201,13 @@ def retargeted(name: str) -> tuple[Dose, ...]:
 
 @pytest.fixture(scope="module")
 def ensemble(quick_driver: str) -> engine.Ensemble:
+    """All laws, with the steps of small networks."""
+    return driven()
+
+
+def driven(chosen: Sequence[str] = tuple(LAWS)) -> engine.Ensemble:
     """Every law drives a species of its own, beside a constant one and a species it kills."""
-    names = list(LAWS)
+    names = list(chosen)
     reactions = [(f"0 -> x_{n}", Formula(LAWS[n].law), f"in_{n}") for n in names]
     reactions += [(f"x_{n} -> 0", MassAction("death")) for n in names]
     reactions += [("0 -> flat", 20.0), ("flat -> 0", MassAction("death"))]
