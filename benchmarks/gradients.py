@@ -9,23 +9,24 @@ to be timed by the processor's clock (so that a busy neighbour disturbs little);
 and a coupled difference's pilot are part of the time. `--quick` takes a tenth of the trajectories.
 What stands in `--out` already is not run again, row by row; `--only` takes names of problems, and
 "growth", "growth by size", "vilar" and "il2". The estimators of stochastix, the one rival that has
-gradients, are not run here; the results say whether it was installed.
+gradients, are run on the problems with a truth where it is installed; else the results say so.
 """
 
 import argparse
 import dataclasses
-import importlib.util
 import json
 import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import gradient_rivals
 from benchmarks.comparing import with_tables
 
 NUM = 100_000
@@ -296,11 +297,36 @@ def geometric(values: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(values))))
 
 
+def cells(record: dict[str, Any], base: dict[str, Any]) -> list[str]:
+    """A row's numbers; parameters of other order than the base's are put into it."""
+    order = [record["names"].index(name) for name in base["names"] if name in record["names"]]
+    if len(order) < len(base["names"]):
+        order = list(range(len(base["names"])))
+    ratios = np.divide(
+        base["variance_per_trajectory"], np.take(record["variance_per_trajectory"], order)
+    )
+    speed = np.divide(base["standard_errors"], np.take(record["standard_errors"], order)) ** 2
+    speed = speed * base["seconds"] / record["seconds"]
+    rho = record["residual_variance_ratio"]
+    errors = ["", ""]
+    if "z" in record:
+        off = np.multiply(record["z"], record["standard_errors"])
+        relative = np.abs(off / (np.array(record["gradient"]) - off))
+        errors = [f"{np.max(np.abs(record['z'])):.1f}", f"{100 * relative.max():.2g} %"]
+    return [
+        *errors,
+        f"{geometric(ratios):.3g}",
+        f"{1e3 * record['seconds'] / record['num_patients']:.2g}",
+        f"{geometric(speed):.3g}",
+        "" if rho == 1 else f"{rho:.2g}",
+    ]
+
+
 def tables(result: dict[str, Any]) -> str:
     """The results as markdown."""
     lines = [
-        "| problem | estimator | worst z | VR | variance x time | rho |",
-        "|---|---|---:|---:|---:|---:|",
+        "| problem | estimator | worst z | worst error | VR | ms each | variance x time | rho |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     known = dict(result["exact"])
     known |= {f"{name} mean": result[name] for name in ("vilar", "il2") if name in result}
@@ -308,17 +334,9 @@ def tables(result: dict[str, Any]) -> str:
         base = records["score + baseline"]
         for name, record in records.items():
             if "refused" in record:
-                lines.append(f"| {problem} | {name} | refused | | | |")
-                continue
-            ratios = np.divide(base["variance_per_trajectory"], record["variance_per_trajectory"])
-            speed = np.divide(base["standard_errors"], record["standard_errors"]) ** 2
-            speed = speed * base["seconds"] / record["seconds"]
-            worst = f"{np.max(np.abs(record['z'])):.1f}" if "z" in record else ""
-            rho = record["residual_variance_ratio"]
-            lines.append(
-                f"| {problem} | {name} | {worst} | {geometric(ratios):.3g} "
-                f"| {geometric(speed):.3g} | {'' if rho == 1 else f'{rho:.2g}'} |"
-            )
+                lines.append(f"| {problem} | {name} | refused | | | | | |")
+            else:
+                lines.append(f"| {problem} | {name} | {' | '.join(cells(record, base))} |")
     for rows in (result.get("growth"), result.get("growth by size")):
         if not rows:
             continue
@@ -364,8 +382,8 @@ def main() -> None:
     result: dict[str, Any] = {"exact": {}, "overhead": {}}
     if options.out and options.out.exists():
         result |= json.loads(options.out.read_text())
-    is_installed = importlib.util.find_spec("stochastix") is not None
-    result["rivals"] = {"stochastix": "not compared" if is_installed else "not installed"}
+    is_rivalled = gradient_rivals.is_installed()
+    result["rivals"] = {"stochastix": version("stochastix") if is_rivalled else "not installed"}
     result["versions"] = {"python": platform.python_version(), "jax": jax.__version__}
 
     def keep() -> None:
@@ -376,10 +394,15 @@ def main() -> None:
         if options.only and name not in options.only:
             continue
         records = result["exact"].setdefault(name, {})
-        for kind, (estimator, num) in estimators(name).items():
+        ours = {
+            kind: partial(measured, problem, estimator, int(num * scale))
+            for kind, (estimator, num) in estimators(name).items()
+        }
+        theirs = gradient_rivals.rows(problem, scale) if is_rivalled else {}
+        for kind, row in {**ours, **theirs}.items():
             if kind in records:
                 continue
-            records[kind] = measured(problem, estimator, int(num * scale))
+            records[kind] = row()
             print(name, kind, records[kind].get("z"), file=sys.stderr, flush=True)
             keep()
         if name not in result["overhead"]:

@@ -6,16 +6,18 @@ For the rate equations, with lambda the adjoint of the outcome along the mean pa
    + \int d_p r\, dt
 
 for all parameters from one forward and one backward solution, without any noise; for the chemical
-Langevin equation the tangents of its Euler-Maruyama paths, in forward mode. Both differentiate an
-*approximation*: the rate equations are exact for laws linear in the counts, the Langevin equation
-for none, and neither knows that counts are whole. Cost: two solutions, or a path with a tangent for
-each parameter. Use for means of plentiful species. Cannot do thresholds, extrema and passages,
-whose paths jump with the parameter, or (Langevin) gene switches.
+Langevin equation the tangents of its Euler-Maruyama paths, in forward mode (`langevin_paths`), for
+parameters, initial counts as real numbers, amounts, times and lengths of doses and pharmacokinetics
+alike. Both differentiate an *approximation*: the rate equations are exact for laws linear in the
+counts, the Langevin equation for none, and neither knows that counts are whole. Cost: two
+solutions, or a path with a tangent for each parameter. Use for means of plentiful species. Cannot
+do thresholds, extrema and passages, whose paths jump with the parameter, or (Langevin) gene
+switches, events and a dose time that meets another one, the start or the horizon.
 (Cao, Li & Petzold 2003, doi:10.1137/S1064827501380630 for the adjoint; Gillespie 2000,
 doi:10.1063/1.481811 for the Langevin equation.)
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -24,14 +26,13 @@ import numpy as np
 
 from engine.errors import InvalidInput
 from engine.gradient.critic import central
+from engine.gradient.langevin_paths import paths
 from engine.gradient.mean_field import MeanField, mean_field, time_grid
 from engine.gradient.problem import Problem, direct_part, directions_of
 from engine.gradient.regression import mean_and_error
 from engine.gradient.result import Gradient
-from engine.gradient.targets import InitialCount, Parameter
+from engine.gradient.targets import InitialCount
 from engine.kernel.tallies import FinalValue, FiringCount, TimeIntegral
-from engine.kinetics.drift import environment, net_changes, reaction_rates, resolve_parameters
-from engine.kinetics.evaluate import evaluate
 from engine.methods.langevin import Langevin
 from engine.methods.ode import ODE
 
@@ -140,28 +141,26 @@ def _tallied(path: MeanField, tally: Any) -> float:
 
 
 def _by_langevin(method: Langevin, problem: Problem) -> Gradient:
-    """Tangents of Euler-Maruyama paths for parameters of a network without doses and events."""
+    """Tangents of Euler-Maruyama paths."""
     arguments, network = problem.arguments, problem.arguments.network
-    if network.inputs or network.events or any(r.doses for r in arguments.regimens):
+    if network.events or network.rate_rules:
         raise InvalidInput(
-            "Pathwise(Langevin(...)) follows networks without inputs, doses and events; use "
-            "Pathwise() or engine.gradient.MartingaleCritic()"
+            "Pathwise(Langevin(...)) follows networks without events and rate rules, for a path "
+            "jumps when an event comes earlier; use engine.gradient.MartingaleCritic()"
         )
-    for target in problem.targets:
-        if not isinstance(target, Parameter):
-            raise InvalidInput(
-                f"Pathwise(Langevin(...)) cannot do '{target.label}'; use Pathwise()"
-            )
     if isinstance(problem.outcome.tally, FiringCount):
         raise InvalidInput("Pathwise(Langevin(...)) counts no firings; use Pathwise()")
-    directions_of(problem)  # names parameters without influence
+    one_path = paths(method.dt, arguments, problem.targets, problem.outcome.tally)
     typical = central(arguments)
-    path = mean_field(typical, problem.outcome.tally, time_grid(typical, 200))
-    _refuse_switches(path)
-    paths = _langevin_paths(method, problem)
+    _refuse_switches(mean_field(typical, problem.outcome.tally, time_grid(typical, 200)))
     key = jax.random.wrap_key_data(jnp.asarray(arguments.key))
     keys = jax.random.split(key, arguments.num_patients * arguments.num_replicates)
-    values, slopes = (np.asarray(part, np.float64) for part in jax.jit(jax.vmap(paths))(keys))
+    values, slopes = (np.asarray(part, np.float64) for part in jax.jit(jax.vmap(one_path))(keys))
+    for label, column in zip(problem.labels, slopes.T, strict=True):
+        if not np.any(column):
+            raise InvalidInput(
+                f"'{label}' does not influence the outcome on any path; leave it out of wrt"
+            )
     value, value_error = mean_and_error(values)
     gradient, errors = mean_and_error(slopes)
     number = len(problem.targets)
@@ -187,60 +186,3 @@ def _refuse_switches(path: MeanField) -> None:
                 f"{FEWEST_MOLECULES:g} molecules, a switch that real numbers do not describe (the "
                 "gradient can be a third off); use engine.gradient.MartingaleCritic()"
             )
-
-
-def _langevin_paths(method: Langevin, problem: Problem) -> Any:
-    """A function of a key: the outcome of one path and its tangents."""
-    arguments, network = problem.arguments, problem.arguments.network
-    tally = problem.outcome.tally
-    values_of, rates_of = environment(network), reaction_rates(network)
-    changes = jnp.asarray(net_changes(network), jnp.float32)
-    length = arguments.horizon - arguments.start
-    steps = max(int(np.ceil(length / method.dt)), 1)
-    dt = jnp.float32(length / steps)
-    one = replace(arguments, num_patients=1, num_replicates=1)
-    start = jnp.asarray([float(np.ravel(c)[0]) for c in one.cohort().counts], jnp.float32)
-    names = [target.label for target in problem.targets]
-    theta = jnp.asarray([float(arguments.parameter(n)) for n in names], jnp.float32)
-    given = {n: v for n, v in arguments.params.items() if n not in names}
-
-    def outcome(theta: Any, noise: Any) -> Any:
-        numbers = {n: theta[i] for i, n in enumerate(names)}
-        fixed = _resolved(network, given, numbers)
-
-        def advance(carry: Any, item: Any) -> Any:
-            x, total = carry
-            step, normal = item
-            values = values_of(jnp.float32(arguments.start) + step * dt, x, fixed, {})
-            rates = jnp.maximum(rates_of(values, x.dtype), jnp.float32(0))
-            # The square root has no derivative at 0, where nothing happens.
-            is_on = rates > 0
-            root = jnp.where(is_on, jnp.sqrt(jnp.where(is_on, rates * dt, jnp.float32(1))), 0)
-            seen = jnp.asarray(evaluate(tally.expression, values, jnp, x.dtype), x.dtype)
-            moved = x + jnp.sum(changes * (rates * dt + root * normal)[jnp.newaxis], axis=1)
-            return (jnp.maximum(moved, jnp.float32(0)), total + seen * dt), None
-
-        items = (jnp.arange(steps, dtype=jnp.float32), noise)
-        (x, total), _ = jax.lax.scan(advance, (start, jnp.float32(0)), items)
-        if isinstance(tally, TimeIntegral):
-            return total
-        values = values_of(jnp.float32(arguments.horizon), x, fixed, {})
-        return jnp.asarray(evaluate(tally.expression, values, jnp, x.dtype), x.dtype)
-
-    def path(key: Any) -> Any:
-        noise = jax.random.normal(key, (steps, len(network.reactions)), jnp.float32)
-        return outcome(theta, noise), jax.jacfwd(outcome)(theta, noise)
-
-    return path
-
-
-def _resolved(network: Any, given: Any, numbers: dict[str, Any]) -> dict[str, Any]:
-    """Every parameter, those that are expressions of the traced ones too."""
-    values = resolve_parameters(network, given)
-    fixed: dict[str, Any] = {n: jnp.asarray(v, jnp.float32) for n, v in values.items()}
-    fixed |= numbers
-    for parameter in network.parameters:
-        if parameter.name not in numbers and parameter.name not in given:
-            found = evaluate(parameter.value, fixed, jnp, jnp.float32)
-            fixed[parameter.name] = jnp.asarray(found, jnp.float32)
-    return fixed

@@ -44,12 +44,13 @@ def warped(
         arguments = with_number(arguments, number, value)
     on, at, off = (f"{shadow}_{part}" for part in ("on", "at", "off"))
     rising, falling = f"(time - {on}) / ({at} - {on})", f"({off} - time) / ({off} - {at})"
+    # At a stop it is what it was before: quadrature looks at ends of stretches, not at beginnings.
     hat = parse(
-        f"0 if time < {on} else {rising} if time < {at} else {falling} if time < {off} else 0"
+        f"0 if time <= {on} else {rising} if time <= {at} else {falling} if time <= {off} else 0"
     )
     dilation = parse(
-        f"0 if time < {on} else 1 / ({at} - {on}) if time < {at} "
-        f"else -1 / ({off} - {at}) if time < {off} else 0"
+        f"0 if time <= {on} else 1 / ({at} - {on}) if time <= {at} "
+        f"else -1 / ({off} - {at}) if time <= {off} else 0"
     )
     tangents: dict[str, Expression] = {TIME: hat}
     for one in [i.name for i in arguments.network.inputs if not i.name.startswith(SHADOW)]:

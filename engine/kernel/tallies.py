@@ -33,6 +33,7 @@ class Interval(NamedTuple):
         is_affine: whether it is affine in them.
         share: computes a tree of arrays once for all that use it; XLA would do it again for each.
         is_leap: whether many events fell into it, and counts are taken to move linearly.
+        end: the environment at its end, where the step has it already.
     """
 
     elapsed: Array
@@ -42,6 +43,7 @@ class Interval(NamedTuple):
     is_affine: bool
     share: Callable[[Any], Any] = lambda values: values
     is_leap: bool = False
+    end: Mapping[str, Array] | None = None
 
 
 class Jump(NamedTuple):

@@ -111,6 +111,8 @@ def tally(
     after = model.values(constants, counts, time_left)
     whole = {**last, **shared, **levels}
     jump = Jump(after, constants.stop - time_left, fired, is_fired, whole, share)
+    # A proposal of constant rates is at the beginning, and one that was cut beyond the end.
+    is_at_end = before is None or (model.is_thinned and not model.is_looking)
     states = []
     for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
         observe = model.observe(index)
@@ -121,6 +123,7 @@ def tally(
             model.tally_moves(index),
             model.tally_is_affine(index),
             share,
+            end=whole if is_at_end else None,
         )
         passed = tally.interval(state, stretch, observe)
         if tally.is_additive:

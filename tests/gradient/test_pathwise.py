@@ -1,12 +1,15 @@
+from collections.abc import Callable
+
 import jax
 import numpy as np
 import pytest
 
 import engine
-from engine.gradient import InitialCount, Outcome, Pathwise
+from engine.gradient import DoseDuration, InitialCount, Outcome, Pathwise, PopulationMean
 from tests.gradient.problems import BIRTH_DEATH, CASES, TELEGRAPH, check_gradient, estimated
 from tests.gradient.test_doses import BOLUSES, DRIVEN, END, PEAKED, PK, DoseAmount, DoseTime, slope
 from tests.gradient.test_doses import Arguments as Given
+from tests.simulation import network
 
 
 def test_a_linear_network_is_exact() -> None:
@@ -57,6 +60,99 @@ def test_langevin_tangents_of_a_birth_death_mean() -> None:
     # An Euler step of 0.05 is wrong by less than its share of the fixed point, which it keeps.
     assert check_gradient(found, [1.0, -100.0])
     assert not check_gradient(found, [1.05, -105.0])
+
+
+# X leaves at 1 per unit of time, is there at the start, injected, infused and made by a drug.
+GIVEN = network(
+    {"X": 300},
+    [("X -> 0", engine.MassAction("g")), ("0 -> X", engine.Formula("s * drug"))],
+    parameters={"g": 1.0, "s": 400.0},
+    inputs=["drug"],
+)
+GIVEN_END = 3.0
+REGIMEN = engine.Regimen(
+    [
+        engine.Dose(200.0, 1.0, into="X"),
+        engine.Dose(500.0, 0.5, into="X", duration=1.5),
+        engine.Dose(2.0, 0.8, into="drug"),
+    ]
+)
+ELIMINATION = 0.4
+
+
+def slopes_of_what_is_given() -> dict[str, float]:
+    """Exact slopes of E[X(T)], a sum of exponentials."""
+    left = {time: np.exp(-(GIVEN_END - time)) for time in (0.0, 0.5, 0.8, 1.0, 2.0)}
+    infused = 500.0 * (left[2.0] - left[0.5])
+
+    # The drug 2 e^(-k u) makes X at s from 0.8 on: s 2 (e^(-k w) - e^(-w)) / (1 - k), w the rest.
+    def made(k: float, rest: float) -> float:
+        return float(800.0 * (np.exp(-k * rest) - np.exp(-rest)) / (1 - k))
+
+    def central(function: Callable[[float], float], at: float) -> float:
+        return (function(at + 1e-5) - function(at - 1e-5)) / 2e-5
+
+    rest = GIVEN_END - 0.8
+    return {
+        "s": made(ELIMINATION, rest) / 400.0,
+        "X(0)": left[0.0],
+        "amount of dose 0": left[1.0],
+        "time of dose 0": 200.0 * left[1.0],
+        "amount of dose 1": infused / 1.5 / 500.0,
+        "duration of dose 1": (500.0 * left[2.0] - infused / 1.5) / 1.5,
+        "amount of dose 2": made(ELIMINATION, rest) / 2.0,
+        "time of dose 2": -central(lambda w: made(ELIMINATION, w), rest),
+        "drug clearance": central(lambda k: made(k, rest), ELIMINATION),
+    }
+
+
+def test_langevin_tangents_of_what_is_given() -> None:
+    targets = ["s", InitialCount("X"), DoseAmount(0), DoseTime(0), DoseAmount(1), DoseDuration(1)]
+    found = engine.gradient.estimate(
+        GIVEN,
+        Pathwise(engine.Langevin(dt=0.01)),
+        engine.FinalValue("X"),
+        [*targets, DoseAmount(2), DoseTime(2), PK("drug", "clearance")],
+        GIVEN_END,
+        key=jax.random.key(2),
+        num_patients=1000,
+        inputs={"drug": engine.OneCompartment(clearance=ELIMINATION, volume=1.0)},
+        regimen=REGIMEN,
+    )
+    truth = slopes_of_what_is_given()
+    exact = np.array([truth[name] for name in found.names])
+    # An Euler step of 0.01 is wrong by 0.01 T / 2 of an exponential that decays at 1.
+    slack = 0.02 * np.abs(exact)
+    result = check_gradient(found, exact, slack)
+    assert result, result.message
+    for name in range(len(exact)):
+        wrong = exact.copy()
+        wrong[name] *= 1.15
+        assert not check_gradient(found, wrong, slack), found.names[name]
+
+
+def test_langevin_says_what_it_cannot_move() -> None:
+    def refused(target: object, **more: object) -> str:
+        with pytest.raises(engine.InvalidInput) as caught:
+            engine.gradient.estimate(
+                GIVEN,
+                Pathwise(engine.Langevin(dt=0.5)),
+                engine.FinalValue("X"),
+                target,
+                GIVEN_END,
+                key=jax.random.key(2),
+                num_patients=2,
+                inputs={"drug": engine.OneCompartment(clearance=ELIMINATION, volume=1.0)},
+                **more,
+            )
+        return str(caught.value)
+
+    both = engine.Regimen([engine.Dose(1.0, 1.0, into="drug"), engine.Dose(1.0, 1.0, into="drug")])
+    assert "both ways" in refused(DoseTime(0), regimen=both)
+    assert "both ways" in refused(DoseTime(0), regimen=engine.Regimen(engine.Dose(5.0, into="X")))
+    late = engine.Regimen(engine.Dose(5.0, GIVEN_END + 1.0, into="X"))
+    assert "does not influence" in refused(DoseAmount(0), regimen=late)
+    assert "cannot do 'mean of g'" in refused(PopulationMean("g", [1.0, 1.0]), regimen=REGIMEN)
 
 
 def test_where_paths_jump_it_is_refused_with_a_reason() -> None:
