@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +104,7 @@ def _refuse_firing_counts(
             )
 
 
-# Times at which the pilot of an automatic partition looks, and its tolerance.
+# Times at which the pilot of a method looks, and its tolerance.
 PILOT_POINTS, PILOT_TOLERANCE = 101, 1e-5
 
 
@@ -111,17 +112,21 @@ def _partitioned(method: Hybrid, cohort: Cohort) -> Hybrid:
     """The method with its continuous species, from the rate equations of the first patient."""
     if method.continuous is not None:
         return method
-    pilot = replace(
-        cohort, ts=np.linspace(cohort.start, cohort.ts[-1], PILOT_POINTS)[1:], num_replicates=1
-    )
-    tolerance = ODE(rtol=PILOT_TOLERANCE, atol=PILOT_TOLERANCE)
-    found = _integrated(tolerance, pilot, {}, cohort.network.species_names, False, np.arange(1))
+    found = _pilot(cohort)
     if not found.is_complete.all():
         raise InvalidInput(
             "Hybrid(continuous=None): the rate equations of the first patient, which choose the "
             "continuous species, could not be solved; name them"
         )
     return method.chosen(cohort.network, found.values[0].mean(axis=0))
+
+
+def _pilot(cohort: Cohort) -> Ensemble:
+    """The rate equations of the first patient."""
+    ts = np.linspace(cohort.start, cohort.ts[-1], PILOT_POINTS)[1:]
+    alone = replace(cohort, ts=ts, num_replicates=1)
+    tolerance = ODE(rtol=PILOT_TOLERANCE, atol=PILOT_TOLERANCE)
+    return _integrated(tolerance, alone, {}, cohort.network.species_names, False, np.arange(1))
 
 
 def _from_time_zero(
@@ -191,17 +196,27 @@ def _simulated(
         cohort.network,
         params,
         levels,
-        _diagnoses(run, chunk, outcome),
+        _diagnoses(run, cohort, chunk, outcome),
         continuous=run.model.continuous,
     )
 
 
-def _diagnoses(run: Runner, chunk: Chunk, outcome: Outcome) -> tuple[str, ...]:
-    """For the first trajectory with an invalid propensity, the reaction and its value."""
-    failed = np.flatnonzero(outcome.status == Status.INVALID_PROPENSITY)
-    if not len(failed) or run.model.is_thinned:
-        return ()
-    row, network = failed[0], run.model.network
+def _diagnoses(run: Runner, cohort: Cohort, chunk: Chunk, outcome: Outcome) -> tuple[str, ...]:
+    """What the first trajectories that failed say of the reason."""
+    found = []
+    for status, diagnosis in (
+        (Status.INVALID_PROPENSITY, _invalid_propensity),
+        (Status.STEP_TOO_LONG, _longest_step),
+    ):
+        failed = np.flatnonzero(outcome.status == status)
+        if len(failed) and not (run.model.is_thinned and diagnosis is _invalid_propensity):
+            found += diagnosis(run, cohort, _last_values(run, chunk, outcome, failed[0]))
+    return tuple(found)
+
+
+def _last_values(run: Runner, chunk: Chunk, outcome: Outcome, row: int) -> dict[str, Any]:
+    """A trajectory's parameters and its state when it ended; no inputs and no time."""
+    network = run.model.network
     values = {n: v if np.ndim(v) == 0 else v[row] for n, v in chunk.params.items()}
     counts = zip(network.species_names, outcome.final_counts[row], strict=True)
     values |= {name: float(count) for name, count in counts}
@@ -212,6 +227,42 @@ def _diagnoses(run: Runner, chunk: Chunk, outcome: Outcome) -> tuple[str, ...]:
     for name, rule in network.rules.items():
         if symbols(rule) <= values.keys():
             values[name] = evaluate(rule, values, np, np.float64)
+    return values
+
+
+def _longest_step(run: Runner, cohort: Cohort, values: dict[str, Any]) -> list[str]:
+    """The species that is used up fastest, where the step failed or in the rate equations."""
+    shortest = _shortest_life(run, values)
+    pilot = _pilot(cohort)
+    if pilot.is_complete.all():
+        course = {n: pilot.values[0, :, i] for i, n in enumerate(pilot.species)}
+        levels = {n: pilot.levels[n][0] for n in pilot.levels}
+        shortest = min(shortest, _shortest_life(run, {**values, **course, **levels}))
+    life, name = shortest
+    return [f"'{name}' may be used up within {life:.2g}: give a dt below that"] if name else []
+
+
+def _shortest_life(run: Runner, values: dict[str, Any]) -> tuple[float, str]:
+    """The shortest time in which the reactions would use up a species, and its name."""
+    network, found = run.model.network, [(np.inf, "")]
+    for name in network.species_names:
+        takers = [(r, -network.changes(r).get(name, 0)) for r in network.reactions]
+        loss = sum(
+            number * np.maximum(evaluate(r.propensity, values, np, np.float64), 0.0)
+            for r, number in takers
+            # What depends on an input, the time or a variable may not be known here.
+            if number > 0 and symbols(r.propensity) <= values.keys()
+        )
+        count, loss = np.atleast_1d(*np.broadcast_arrays(values[name], loss))
+        is_lost = (count > 0) & (loss > 0)
+        if is_lost.any():
+            found.append((float(np.min(count[is_lost] / loss[is_lost])), name))
+    return min(found)
+
+
+def _invalid_propensity(run: Runner, cohort: Cohort, values: dict[str, Any]) -> list[str]:
+    """The first reaction whose propensity is invalid, and its value."""
+    network = run.model.network
     for reaction, guard in zip(network.reactions, run.model.program.guards, strict=True):
         # What depends on an input, the time or a variable that events change is not known here.
         if not symbols(reaction.propensity) <= values.keys():
@@ -222,8 +273,8 @@ def _diagnoses(run: Runner, chunk: Chunk, outcome: Outcome) -> tuple[str, ...]:
         if not np.isfinite(a) or a < 0 or (a > 0 and short):
             named = sorted((symbols(reaction.propensity) | set(short)) & values.keys())
             at = ", ".join(f"{name}={values[name]:g}" for name in named)
-            return (f"reaction '{reaction.name}' has propensity {a:g} at {at}",)
-    return ()
+            return [f"reaction '{reaction.name}' has propensity {a:g} at {at}"]
+    return []
 
 
 # Patients that one ODE task solves.

@@ -179,6 +179,7 @@ def _failures(
     is_live: Array,
 ) -> Array:
     """Reasons for which a lane cannot go on."""
+    status = combine(status, is_waiting & jnp.isposinf(lanes.scale), Status.STEP_TOO_LONG)
     status = combine(status, is_waiting & ~jnp.isfinite(lanes.scale), Status.INVALID_PROPENSITY)
     is_spent = is_live & (lanes.num_steps >= jnp.int32(stepper.max_events))
     status = combine(status, is_spent, Status.EVENT_BUDGET_SPENT)

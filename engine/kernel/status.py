@@ -15,6 +15,7 @@ class Status(IntEnum):
     INVALID_ASSIGNMENT = 6
     SOLVER_FAILED = 7
     NOT_RUN = 8
+    STEP_TOO_LONG = 9
 
     @property
     def message(self) -> str:
@@ -50,4 +51,8 @@ _MESSAGES = {
         "look for a solution that blows up"
     ),
     Status.NOT_RUN: "did not run",
+    Status.STEP_TOO_LONG: (
+        "a step would take more molecules of a species than there are; shorten Langevin(dt=...), "
+        "or use Direct() or Hybrid() where few species are fast"
+    ),
 }

@@ -4,12 +4,14 @@ Gillespie (2000), doi:10.1063/1.481811. Approximate, by Euler-Maruyama: weak ord
 order 1/2 in the step. Cost per step: every propensity once and a normal number per reaction. Use
 when every reactant numbers hundreds or more and smooth noise is wanted (its paths are
 differentiable in the parameters); cannot do rate rules, and is wrong for genes and other species
-of few copies. Fastest when populations are large and a fixed step is good enough.
+of few copies, though it keeps their sums; cannot take steps longer than a species lives. Fastest
+when populations are large and a fixed step is good enough.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,15 +33,19 @@ SERVICE_COST = 6.0
 
 @dataclass(frozen=True)
 class Langevin:
-    """The chemical Langevin equation by Euler-Maruyama with a reflecting guard at 0.
+    """The chemical Langevin equation by Euler-Maruyama with extents limited at 0.
 
-        x_i(t + h) = | x_i + sum_j v_ij (a_j(x) h + sqrt(a_j(x) h) N_j) |,   N_j ~ Normal(0, 1)
+        x_i(t + h) = x_i + sum_j v_ij s_j e_j,   e_j = a_j(x) h + sqrt(a_j(x) h) N_j,
+        s_j = min(1, x_i / sum_k max(-v_ik e_k, 0)) over the species i of which e_j takes,
 
-    Counts are real numbers (`ensemble.values`); a propensity that is negative between whole numbers
-    (x (x - 1) / 2 below 1) counts as 0. The absolute value keeps every species from 0 on, at the
-    price of what the network conserves when a species comes near 0. Inputs and time enter by their
-    means over a step. Steps are cut at save times, doses and events at times; events on counts and
-    first passages are seen at the end of the step that brings them.
+    N_j standard normal. Counts are real numbers (`ensemble.values`); a propensity that is negative
+    between whole numbers (x (x - 1) / 2 below 1) counts as 0. The s_j are 1 unless more of a
+    species would be taken than there is: they keep it from 0 on, and what the network conserves. A
+    step whose mean alone would take more of a species than there is, h above its life time, ends
+    with `Status.STEP_TOO_LONG`, and `SimulationFailed` says which step is needed, from there and
+    from the rate equations of the first patient. Inputs and time enter by their means over a step.
+    Steps are cut at save times, doses and events at times; events on counts and first passages are
+    seen at the end of the step that brings them.
 
     Args:
         dt: the step h, in the network's time unit.
@@ -95,12 +101,15 @@ def step(model: LaneModel, dt: float, constants: Constants, lanes: Lanes) -> Lan
     # A rest below a hundredth of a step goes with this one: no step is all but zero.
     is_reached = ~(lanes.remaining > jnp.float32(1.01 * dt))
     length = jnp.where(is_reached, lanes.remaining, jnp.float32(dt))
-    elapsed = jnp.where(is_taken, length, jnp.float32(0))
-    values = model.values_over(constants, lanes.counts, lanes.remaining, elapsed)
-    propensities = model.propensities(values)
+    wanted = jnp.where(is_taken, length, jnp.float32(0))
+    values = model.values_over(constants, lanes.counts, lanes.remaining, wanted)
+    propensities = materialise(constants.is_running, model.propensities(values))
+    is_too_long = overdrawn(model.net_changes, lanes.counts, [a * wanted for a in propensities])
+    # Then nothing happens any more: the counts stay for a message to look at.
+    is_reached, elapsed = is_reached | is_too_long, jnp.where(is_too_long, jnp.float32(0), wanted)
     extents, generator = _extents(propensities, elapsed, lanes.generator)
     extents, generator = materialise(constants.is_running, (extents, generator))
-    counts = reflected(model.net_changes, lanes.counts, extents)
+    counts = limited(model.net_changes, lanes.counts, extents)
     counts = materialise(constants.is_running, counts)
     remaining, compensation = counted_down(lanes, elapsed, is_reached)
     remaining = held_for_events(model, constants, counts, remaining, is_taken)
@@ -112,8 +121,7 @@ def step(model: LaneModel, dt: float, constants: Constants, lanes: Lanes) -> Lan
         generator,
         jnp.where(is_taken, remaining, lanes.remaining),
         jnp.where(is_taken, compensation, lanes.compensation),
-        # Only whether it is a number matters: NaN ends the lane with a status.
-        jnp.where(is_taken, jnp.where(total < jnp.inf, total, jnp.nan), lanes.scale),
+        jnp.where(is_taken, _outcome(total, is_too_long), lanes.scale),
         lanes.num_steps + is_taken.astype(jnp.int32),
         lanes.num_events,
         tallied(model, constants, lanes, Change(elapsed, counts, counts, None, is_taken)),
@@ -136,14 +144,52 @@ def extent(propensity: Array, elapsed: Array, noise: Array) -> Array:
     return mean + jnp.sqrt(mean) * noise
 
 
-def reflected(
+def _outcome(total: Array, is_too_long: Array) -> Array:
+    """The total propensity, NaN where it is no number, +inf where the step is too long."""
+    finite = jnp.where(total < jnp.inf, total, jnp.float32(jnp.nan))
+    return jnp.where(is_too_long & (total < jnp.inf), jnp.float32(jnp.inf), finite)
+
+
+def taken(net_changes: np.ndarray, species: int, extents: Sequence[Array]) -> Array | None:
+    """How much of a species the extents take, those that give some left aside."""
+    parts = [
+        jnp.maximum(jnp.float32(-change) * extents[j], jnp.float32(0))
+        for j, change in enumerate(net_changes[:, species].tolist())
+        if change
+    ]
+    return reduce(jnp.add, parts) if parts else None
+
+
+def overdrawn(net_changes: np.ndarray, counts: Sequence[Array], extents: Sequence[Array]) -> Array:
+    """Where the extents take more of some species than there is."""
+    is_any = jnp.zeros(extents[0].shape, bool)
+    for species, count in enumerate(counts):
+        total = taken(net_changes, species, extents)
+        if total is not None:
+            # A step of one life time is allowed, whatever its rounding.
+            is_any = is_any | (total > count * jnp.float32(1 + 1e-5))
+    return is_any
+
+
+def limited(
     net_changes: np.ndarray, counts: Sequence[Array], extents: Sequence[Array]
 ) -> tuple[Array, ...]:
-    """Counts after every reaction went its extent, mirrored at 0."""
+    """Counts after every reaction went its extent, or the part of it that there is enough for."""
+    one, parts = jnp.float32(1), [jnp.ones_like(e) for e in extents]
+    for species, count in enumerate(counts):
+        total = taken(net_changes, species, extents)
+        if total is None:
+            continue
+        share = jnp.where(total > count, count / jnp.maximum(total, jnp.float32(1e-37)), one)
+        for j, change in enumerate(net_changes[:, species].tolist()):
+            if change:
+                is_taking = jnp.float32(change) * extents[j] < 0
+                parts[j] = jnp.where(is_taking, jnp.minimum(parts[j], share), parts[j])
     result = []
     for species, count in enumerate(counts):
-        for j, extent in enumerate(extents):
-            if change := int(net_changes[j, species]):
-                count = count + jnp.float32(change) * extent
-        result.append(jnp.abs(count))
+        for j, change in enumerate(net_changes[:, species].tolist()):
+            if change:
+                count = count + jnp.float32(change) * (parts[j] * extents[j])
+        # The last species of many may be below 0 by rounding.
+        result.append(jnp.maximum(count, jnp.float32(0)))
     return tuple(result)

@@ -1,6 +1,7 @@
 """The chemical Langevin equation: moments, orders, the guard, inputs, doses, events, tallies."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from scipy import stats
 import engine
 from engine import FiringCount, FirstPassage, Formula, Maximum, TimeIntegral
 from engine.kernel.status import Status
-from engine.methods.langevin import extent, reflected
+from engine.methods.langevin import extent, limited
 from tests import exact
 from tests.simulation import network, run
 from tests.statistics import (
@@ -73,7 +74,7 @@ def test_strong_order_one_half() -> None:
             summed = increments[first : first + every].sum(axis=0)
             noise = [jnp.asarray(dw, jnp.float32) / jnp.sqrt(h) for dw in summed]
             extents = [extent(jnp.float32(2) * x, h, one) for one in noise]
-            (x,) = reflected(changes, [x], extents)
+            (x,) = limited(changes, [x], extents)
         return np.asarray(x, np.float64)
 
     finest = path(1)
@@ -103,6 +104,53 @@ def test_the_guard_keeps_counts_from_zero_on() -> None:
     assert found["X"].min() >= 0 and np.all(np.isfinite(found["X"]))
     gone = langevin(network({"X": 0, "Y": 0}, [("X -> Y", 5.0)]), [1.0], 10)
     assert not gone["X"].any() and not gone["Y"].any()
+
+
+def test_what_is_conserved_stays_where_species_come_to_zero() -> None:
+    """A gene of one copy: a guard that mirrors each species alone made a thousand copies of it."""
+    gene = network(
+        {"off": 1, "on": 0, "P": 0},
+        [("off -> on", 30.0), ("on -> off", 70.0), ("on -> on + P", 400.0), ("P -> 0", 1.0)],
+    )
+    found = langevin(gene, [1.0, 5.0], 2000, 0.001)
+    np.testing.assert_allclose(found["off"] + found["on"], 1.0, rtol=1e-4)
+    assert found["on"].min() >= 0 and found["off"].min() >= 0
+    # P follows the gene's mean: 400 * on, on between 0 and 1.
+    expected = 400 * found["on"].mean()
+    assert abs(found["P"][:, 1].mean() - expected) < 0.1 * expected
+
+
+def test_extents_are_limited_by_what_there_is() -> None:
+    """A + B -> C wants 3 where there are 2; C -> 0 goes as it wants; D gains what is taken."""
+    changes = np.array([[-1, -1, 1, 0], [0, 0, -1, 1]])
+    counts = [jnp.float32([x]) for x in (2.0, 9.0, 4.0, 0.0)]
+    moved = limited(changes, counts, [jnp.float32([3.0]), jnp.float32([1.0])])
+    np.testing.assert_allclose(np.ravel(moved), [0.0, 7.0, 5.0, 1.0])
+    back = limited(changes, counts, [jnp.float32([-1.0]), jnp.float32([-2.0])])
+    np.testing.assert_allclose(np.ravel(back), [3.0, 10.0, 3.0, 0.0])
+    free = limited(changes, counts, [jnp.float32([1.5]), jnp.float32([0.5])])
+    np.testing.assert_allclose(np.ravel(free), [0.5, 7.5, 5.0, 0.5])
+
+
+def test_a_step_that_is_too_long_says_which_one_is_needed() -> None:
+    """X lives 0.1 to begin with, and 0.001 when Y has come to 1,000."""
+    model = network(
+        {"X": 5000, "Y": 0},
+        [("0 -> Y", 1000.0), ("Y -> 0", 1.0), ("X + Y -> Y", 1.0), ("0 -> X", 9e5)],
+    )
+    found = langevin(model, [5.0], 20, 0.3, is_failure_raised=False)
+    assert np.all(found.status == Status.STEP_TOO_LONG) and np.all(np.isnan(found["X"]))
+    with pytest.raises(engine.SimulationFailed, match=r"'X' may be used up within 0\.001: give"):
+        langevin(model, [5.0], 20, 0.3)
+    fine = langevin(model, [5.0], 200, 0.0005)
+    assert abs(fine["X"].mean() / (9e5 / 993.3) - 1) < 0.02
+
+
+def test_vilar_is_never_wrong_in_silence(shared: Path) -> None:
+    """The circadian clock's repressor binds its activator within a step of 0.1."""
+    model = engine.read_sbml(shared / "reference_models" / "vilar.xml")
+    found = langevin(model, [10.0], 20, 0.1, is_failure_raised=False)
+    assert np.all(found.status == Status.STEP_TOO_LONG)
 
 
 def test_reproducible() -> None:
