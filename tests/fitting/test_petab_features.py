@@ -332,3 +332,33 @@ def test_an_explosion_and_a_law_without_a_value_are_infinite_not_wrong(tmp_path)
     assert gradient["h"] == 0.0 and gradient["k"] == pytest.approx((a - 1.0) * 3.0 * a**2, rel=1e-6)
     assert problem.value_and_gradient({"k": 0.4, "p": 4.0})[0] == math.inf
     assert problem.value_and_gradient({"k": 0.1, "p": 2.5})[0] == math.inf
+
+
+def test_large_rates_that_cancel_are_solved(tmp_path):
+    # A is made at 1e9 and lost at rate 1: dA/dt is known to 1e-7 at best, far above the absolute
+    # tolerance. B is made at 2 and lost at 1e4, a value that follows fast.
+    text = sbml.document(
+        species=sbml.species("A", initialConcentration=0.0)
+        + sbml.species("B", initialConcentration=1.0),
+        parameters=sbml.parameter("s", 1e9) + sbml.parameter("r", 1e4),
+        reactions=sbml.reaction("make", "", "A", "s")
+        + sbml.reaction("lose", "A", "", "A")
+        + sbml.reaction("feed", "", "B", "2")
+        + sbml.reaction("drain", "B", "", "r * B"),
+    )
+    path = write_problem(
+        tmp_path,
+        text,
+        {"s": {"upperBound": 1e12}, "r": {"upperBound": 1e6}},
+        {"c": {}},
+        {"a": {"observableFormula": "1e-9 * A"}, "b": {"observableFormula": "1e4 * B"}},
+        [measured(o, "c", t, 1.0) for o in "ab" for t in (0.5, 20.0)],
+    )
+    problem = engine.read_petab(path)
+    nominal = {"s": 1e9, "r": 1e4}
+    value, gradient = problem.value_and_gradient(nominal)
+    a = 1.0 - np.exp([-0.5, -20.0])
+    truth = 0.5 * np.sum((a - 1.0) ** 2) + 0.5 * 2 * (2.0 - 1.0) ** 2 + 2 * math.log(2 * math.pi)
+    assert value == pytest.approx(truth, rel=1e-6)
+    assert gradient["s"] * 1e9 == pytest.approx(np.sum((a - 1.0) * a), rel=1e-6)
+    assert gradient["r"] * 1e4 == pytest.approx(-4.0, rel=1e-6)
