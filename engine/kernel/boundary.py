@@ -18,7 +18,9 @@ from engine.kernel.tallies import Jump
 LARGEST_COUNT = 2**31 - 2**21
 
 
-def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machine) -> Machine:
+def serve(
+    model: LaneModel, stepper: Stepper, patients: Patients, machine: Machine, visit_number: Array
+) -> Machine:
     """Bring every waiting lane through its stop and set its next one.
 
     The results are not touched: `write` puts into them what is left in `written`, so that all
@@ -63,8 +65,8 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
     save_index, status = course.save_index + is_saved.astype(jnp.int32), course.status
     is_over = is_live & ((save_index >= num_times) | (status != jnp.int32(Status.COMPLETE)))
     num_stops = course.num_stops + (is_reached & (lanes.num_steps > 0)).astype(jnp.int32)
-    final = _to_keep(model, stepper.packing, lanes, status, num_stops)
-    final_at = jnp.where(is_over, course.row, jnp.int32(num_rows))
+
+    ended = jnp.where(is_over, course.row, machine.written.ended)
 
     stop = _next_stop(patients, course.row, save_index, course.dose_index, next_event)
     remaining = jnp.where(
@@ -94,20 +96,32 @@ def serve(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machi
         course=course,
         num_waited=jnp.sum(is_waiting, dtype=jnp.int32),
         num_idle=jnp.sum(course.row < 0, dtype=jnp.int32),
-        written=Written(
-            Rows(saved_at, saved), Rows(final_at, final), jnp.any(is_over).astype(jnp.int32)
-        ),
+        written=Written(_with_rows(machine.written.saved, visit_number, saved_at, saved), ended),
     )
 
 
-def write(results: Results, written: Written) -> Results:
-    """The results with the rows of a visit in place."""
-    saved = _put(results.saved, written.saved) if results.saved.shape[1] else results.saved
+def _with_rows(rows: Rows, visit_number: Array, position: Array, values: Array) -> Rows:
+    return Rows(
+        rows.position.at[visit_number].set(position), rows.values.at[visit_number].set(values)
+    )
+
+
+def write(model: LaneModel, stepper: Stepper, machine: Machine) -> Results:
+    """The results with the rows of the last visits in place."""
+    results, saved, ended = machine.results, machine.written.saved, machine.written.ended
+    table = results.saved
+    if table.shape[1]:
+        table = _put(table, Rows(saved.position.ravel(), saved.values.reshape(-1, table.shape[1])))
+
+    def end(_: Array, table: Array) -> Array:
+        # A lane without a patient keeps what its last one left.
+        kept = _to_keep(model, stepper.packing, machine.lanes, machine.course)
+        return _put(table, Rows(ended, kept))
+
     # Few visits end a trajectory. A conditional might copy the table; a loop does not.
-    final = lax.fori_loop(
-        0, written.is_any_over, lambda _, table: _put(table, written.final), results.final
-    )
-    return Results(saved, final, results.num_blocks + jnp.int32(1))
+    is_any_over = jnp.any(ended < jnp.int32(results.final.shape[0])).astype(jnp.int32)
+    final = lax.fori_loop(0, is_any_over, end, results.final)
+    return Results(table, final, results.num_blocks + jnp.int32(saved.position.shape[0]))
 
 
 def _put(table: Array, rows: Rows) -> Array:
@@ -292,11 +306,9 @@ def _to_save(model: LaneModel, packing: Packing, constants: Constants, lanes: La
     return _side_by_side(columns, lanes.remaining.shape[0])
 
 
-def _to_keep(
-    model: LaneModel, packing: Packing, lanes: Lanes, status: Array, num_stops: Array
-) -> Array:
+def _to_keep(model: LaneModel, packing: Packing, lanes: Lanes, course: Course) -> Array:
     """What is kept of every lane when its trajectory is over, (L, width) int32."""
-    columns: list[Array] = [status, lanes.num_steps, lanes.num_events, num_stops]
+    columns: list[Array] = [course.status, lanes.num_steps, lanes.num_events, course.num_stops]
     everything = range(len(model.network.species))
     for state in (packing.rows(lanes.counts, everything), *lanes.tallies):
         columns += [_bits(array) for array in state]

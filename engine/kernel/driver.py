@@ -28,12 +28,12 @@ def _advance_by_xla(step: Step, constants: Constants, lanes: Lanes, num_steps: A
     return lax.fori_loop(0, num_steps, lambda _, lanes: step(constants, lanes), lanes)
 
 
-XLA = Driver("xla", _advance_by_xla, None, 512, 2**15, 2**26, None)
+XLA = Driver("xla", _advance_by_xla, None, 512, 8, 2**15, 2**26, None)
 """A loop of XLA's, a processor cache's worth of lanes at a time: the driver of CPUs."""
 
 # 2**18 lanes are what the 132 multiprocessors of an H200 can hold resident at once. Two workers:
 # the host unpacks one chunk while the device runs the next.
-PALLAS = Driver("pallas", pallas_driver.advance, 2**18, 2**14, 2**20, 2**31, 2)
+PALLAS = Driver("pallas", pallas_driver.advance, 2**18, 2**14, 1, 2**20, 2**31, 2)
 """A Pallas (Triton) kernel with the lanes' state in registers: the driver of NVIDIA GPUs."""
 
 XLA_WIDE = PALLAS._replace(name="xla-wide", advance=_advance_by_xla, longest_block=512)
@@ -104,23 +104,27 @@ def using(driver: Driver) -> Iterator[None]:
         _chosen.reset(token)
 
 
-def together(driver: Driver, is_needed: Array, function: Callable[[T], T], argument: T) -> T:
-    """function(argument), as one compiled function where each operation would be a dispatch.
+def together(
+    driver: Driver, turns: int, is_needed: Array, function: Callable[[Array, T], T], argument: T
+) -> T:
+    """function(turn, argument) turn by turn, as one compiled function.
 
-    XLA's CPU compiler makes one function of a loop over small data (see `configure_cpu`): here is
-    a loop that runs once.
+    Otherwise each of its operations would be a dispatch. XLA's CPU compiler makes one function of
+    a loop over small data (see `configure_cpu`).
 
     Args:
         driver: of the machine.
+        turns: how often.
         is_needed: a scalar that is true, but not known to be when it is compiled: a loop that is
             known to run once is no loop to the compiler.
-        function: from a tree of arrays to a like one.
-        argument: what it is given.
+        function: from a turn's number and a tree of arrays to a like tree.
+        argument: what it is given first.
     """
     if driver is not XLA:
-        return function(argument)
-    turns = is_needed.astype(jnp.int32)
-    return lax.fori_loop(0, turns, lambda _, argument: function(argument), argument)
+        for turn in range(turns):
+            argument = function(jnp.int32(turn), argument)
+        return argument
+    return lax.fori_loop(0, jnp.where(is_needed, jnp.int32(turns), 0), function, argument)
 
 
 def advance(

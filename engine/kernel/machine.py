@@ -35,17 +35,18 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
 
     def run(patients: Patients) -> Results:
         machine = _start(model, stepper, patients)
+        num_visits = machine.written.saved.position.shape[0]
 
         def is_running(machine: Machine) -> Array:
             is_busy = machine.num_idle < jnp.int32(stepper.lanes)
             return is_busy | (machine.next_row < patients.num_valid)
 
-        def stop_and_go(machine: Machine) -> Machine:
+        def stop_and_go(visit_number: Array, machine: Machine) -> Machine:
             is_stopped = is_stale = ~(machine.lanes.remaining >= 0)
             if not model.is_changed_at_stops:
                 # Then a stop only saves; what is new is a patient before its first segment.
                 is_stale = is_stopped & (machine.course.segment == jnp.uint32(0))
-            machine = _paced(stepper, serve(model, stepper, patients, machine))
+            machine = _paced(stepper, serve(model, stepper, patients, machine, visit_number))
             constants = machine.constants
             steps = _block_length(stepper, machine)
             filled = stepper.packing.filled(model, constants, machine.lanes, is_stopped, is_stale)
@@ -56,13 +57,17 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
         def block(machine: Machine) -> Machine:
             machine = _refill(model, stepper, patients, machine)
             results = machine.results
+            nobody = jnp.full_like(machine.written.ended, results.final.shape[0])
+            written = machine.written._replace(ended=nobody)
             machine = driver.together(
                 stepper.driver,
+                num_visits,
                 patients.num_valid > 0,
                 stop_and_go,
-                machine._replace(results=()),  # type: ignore[arg-type]
+                machine._replace(results=(), written=written),  # type: ignore[arg-type]
             )
-            return machine._replace(results=write(results, machine.written))
+            machine = machine._replace(results=results)
+            return machine._replace(results=write(model, stepper, machine))
 
         return lax.while_loop(is_running, block, machine).results
 
@@ -146,7 +151,7 @@ def _start(model: LaneModel, stepper: Stepper, patients: Patients) -> Machine:
         num_idle=jnp.int32(stepper.lanes),
         recent_steps=jnp.float32(0),
         recent_stops=jnp.float32(0),
-        written=_nothing_written(stepper.lanes, results),
+        written=_nothing_written(stepper, results),
         results=results,
     )
 
@@ -242,15 +247,23 @@ def _fresh(
     return lanes, constants, course
 
 
-def _nothing_written(num_lanes: int, results: Results) -> Written:
+def _nothing_written(stepper: Stepper, results: Results) -> Written:
     """No lane has a row for any table yet."""
+    length, width = results.saved.shape
+    visits, lanes = _num_visits(stepper, width), stepper.lanes
+    position = jnp.full((visits, lanes), length, jnp.int32)
+    rows = Rows(position, jnp.zeros((visits, lanes, width), jnp.int32))
+    return Written(rows, jnp.full(lanes, results.final.shape[0], jnp.int32))
 
-    def no_rows(table: Array) -> Rows:
-        length, width = table.shape
-        index = jnp.full(num_lanes, length, jnp.int32)
-        return Rows(index, jnp.zeros((num_lanes, width), jnp.int32))
 
-    return Written(no_rows(results.saved), no_rows(results.final), jnp.int32(0))
+# How many bytes the rows of some visits may take together until they are written to the results.
+VISITS_BYTES = 2**16
+
+
+def _num_visits(stepper: Stepper, width: int) -> int:
+    """How many visits to the stops share a refill and a write, an operation a dispatch each."""
+    fitting = VISITS_BYTES // (4 * stepper.lanes * (width + 1))
+    return max(1, min(stepper.driver.most_visits, fitting))
 
 
 def _no_results(model: LaneModel, patients: Patients, lanes: Lanes) -> Results:

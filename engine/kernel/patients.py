@@ -67,8 +67,8 @@ class Rows(NamedTuple):
     """Rows to be written into a table of results.
 
     Attributes:
-        position: (L,) int32, where each lane's row goes; the table's length where it has none.
-        values: (L, width) int32.
+        position: (..., L) int32, where each lane's row goes; the table's length where it has none.
+        values: (..., L, width) int32.
     """
 
     position: Array
@@ -76,14 +76,13 @@ class Rows(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What a visit to the stops adds to the results.
+    """What some visits to the stops add to the results.
 
     Attributes:
-        saved: counts and floats at save times.
-        final: what is kept of trajectories that are over.
-        is_any_over: 1 where there is a row in `final`, else 0.
+        saved: counts and floats at save times, of every visit.
+        ended: rows of the trajectories that ended at one of them, (L,) int32; the number of rows
+            where none did.
     """
 
     saved: Rows
-    final: Rows
-    is_any_over: Array
+    ended: Array

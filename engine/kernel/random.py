@@ -92,35 +92,34 @@ def wait_and_share(state: Words) -> tuple[Array, Array, Words]:
     return exponential(wait_bits), fine_uniform(choice_bits, wait_bits), state
 
 
+# -log(1 + x) / x on [-1/3, 1/3], constant first: the polynomial of degree 7 whose largest relative
+# error, 2**-22.6, is smallest.
 _LOG_COEFFICIENTS = (
-    7.0376836292e-2,
-    -1.1514610310e-1,
-    1.1676998740e-1,
-    -1.2420140846e-1,
-    1.4249322787e-1,
-    -1.6668057665e-1,
-    2.0000714765e-1,
-    -2.4999993993e-1,
-    3.3333331174e-1,
+    -9.999998478e-1,
+    4.999993075e-1,
+    -3.333794143e-1,
+    2.500845872e-1,
+    -1.979552785e-1,
+    1.640174809e-1,
+    -1.711080889e-1,
+    1.546858850e-1,
 )
 
 
 def exponential(bits: Array) -> Array:
-    """A unit exponential, -log(u), positive, from 32 random bits.
+    """A unit exponential, -log(u), positive, from 32 random bits; relative error below 2**-21.
 
-    The logarithm is a polynomial on [sqrt(1/2), sqrt(2)) (the Cephes library's coefficients,
-    error below 2 ulp), 4% faster over the whole step than XLA's.
+    The logarithm is a polynomial in the mantissa on [2/3, 4/3), summed by Estrin's scheme: Horner's
+    chain of operations, each waiting for the last, took a tenth of a step of the direct method.
     """
-    u = uniform(bits)
-    word = lax.bitcast_convert_type(u, jnp.int32)
-    exponent = (word - jnp.int32(0x3F3504F3)) >> jnp.int32(23)
+    word = lax.bitcast_convert_type(uniform(bits), jnp.int32)
+    exponent = (word - jnp.int32(0x3F2AAAAB)) >> jnp.int32(23)
     mantissa = lax.bitcast_convert_type(word - (exponent << jnp.int32(23)), jnp.float32)
-    m = mantissa - jnp.float32(1)
-    polynomial = jnp.float32(_LOG_COEFFICIENTS[0])
-    for coefficient in _LOG_COEFFICIENTS[1:]:
-        polynomial = polynomial * m + jnp.float32(coefficient)
-    square = m * m
-    log_mantissa = m - jnp.float32(0.5) * square + polynomial * m * square
-    log = log_mantissa + exponent.astype(jnp.float32) * jnp.float32(0.69314718056)
+    x = mantissa - jnp.float32(1)
+    terms, power = [jnp.float32(c) for c in _LOG_COEFFICIENTS], x
+    while len(terms) > 1:
+        terms = [low + high * power for low, high in zip(terms[::2], terms[1::2], strict=True)]
+        power = power * power
+    wait = terms[0] * x + exponent.astype(jnp.float32) * jnp.float32(-0.69314718056)
     # u rounds to 1 once in 2**25 draws: a wait of zero there would be 0/0 in an absorbed state.
-    return jnp.maximum(-log, jnp.float32(1e-10))
+    return jnp.maximum(wait, jnp.float32(1e-10))

@@ -101,6 +101,7 @@ class Driver(NamedTuple):
         advance: (step, constants, lanes, number of steps) -> lanes after them.
         most_lanes: lanes that run side by side at most; None leaves it to the processor's cache.
         longest_block: steps between two looks at the lanes at most.
+        most_visits: visits to the lanes' stops between two writes of results at most.
         largest_chunk: rows of a chunk at most.
         chunk_bytes: size of a chunk's results at most.
         most_workers: chunks that are driven at once at most; None for one per core.
@@ -110,6 +111,7 @@ class Driver(NamedTuple):
     advance: Callable[[Callable[[Constants, Lanes], Lanes], Constants, Lanes, Array], Lanes]
     most_lanes: int | None
     longest_block: int
+    most_visits: int
     largest_chunk: int
     chunk_bytes: int
     most_workers: int | None
