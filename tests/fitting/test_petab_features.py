@@ -335,30 +335,31 @@ def test_an_explosion_and_a_law_without_a_value_are_infinite_not_wrong(tmp_path)
 
 
 def test_large_rates_that_cancel_are_solved(tmp_path):
-    # A is made at 1e9 and lost at rate 1: dA/dt is known to 1e-7 at best, far above the absolute
-    # tolerance. B is made at 2 and lost at 1e4, a value that follows fast.
+    # Two halves are made at 1e8 each and meet at k P Q; what they make, C, catches R. After a
+    # moment dP/dt is the difference of terms of 1e8, known to 1e-8: far above the absolute
+    # tolerance. P = sqrt(s / k) tanh(sqrt(s k) t), C + RC = s t - P and R + RC = r t.
     text = sbml.document(
-        species=sbml.species("A", initialConcentration=0.0)
-        + sbml.species("B", initialConcentration=1.0),
-        parameters=sbml.parameter("s", 1e9) + sbml.parameter("r", 1e4),
-        reactions=sbml.reaction("make", "", "A", "s")
-        + sbml.reaction("lose", "A", "", "A")
-        + sbml.reaction("feed", "", "B", "2")
-        + sbml.reaction("drain", "B", "", "r * B"),
+        species="".join(sbml.species(n, initialConcentration=0.0) for n in ("P", "Q", "C", "R"))
+        + sbml.species("RC", initialConcentration=0.0),
+        parameters=sbml.parameter("s", 1e8) + sbml.parameter("k", 1.0) + sbml.parameter("r", 1e7),
+        reactions=sbml.reaction("make", "", "P, Q", "s")
+        + sbml.reaction("meet", "P, Q", "C", "k * P * Q")
+        + sbml.reaction("feed", "", "R", "r")
+        + sbml.reaction("catch", "R, C", "RC", "R * C"),
     )
+    shown = {"p": "P / 1e4", "c": "(C + RC) / 1e8", "r": "(R + RC) / 1e7"}
     path = write_problem(
         tmp_path,
         text,
-        {"s": {"upperBound": 1e12}, "r": {"upperBound": 1e6}},
+        {n: {"upperBound": 1e12} for n in "skr"},
         {"c": {}},
-        {"a": {"observableFormula": "1e-9 * A"}, "b": {"observableFormula": "1e4 * B"}},
-        [measured(o, "c", t, 1.0) for o in "ab" for t in (0.5, 20.0)],
+        {name + "_": {"observableFormula": formula} for name, formula in shown.items()},
+        [measured(name + "_", "c", 2.0, 1.0) for name in shown],
     )
     problem = engine.read_petab(path)
-    nominal = {"s": 1e9, "r": 1e4}
-    value, gradient = problem.value_and_gradient(nominal)
-    a = 1.0 - np.exp([-0.5, -20.0])
-    truth = 0.5 * np.sum((a - 1.0) ** 2) + 0.5 * 2 * (2.0 - 1.0) ** 2 + 2 * math.log(2 * math.pi)
-    assert value == pytest.approx(truth, rel=1e-6)
-    assert gradient["s"] * 1e9 == pytest.approx(np.sum((a - 1.0) * a), rel=1e-6)
-    assert gradient["r"] * 1e4 == pytest.approx(-4.0, rel=1e-6)
+    value, gradient = problem.value_and_gradient({"s": 1e8, "k": 1.0, "r": 1e7})
+    away = np.array([0.0, 2.0 - 1e-4 - 1.0, 2.0 - 1.0])  # tanh(2e4) is 1
+    assert value == pytest.approx(0.5 * away @ away + 1.5 * math.log(2 * math.pi), rel=1e-8)
+    assert gradient["s"] * 1e8 == pytest.approx(away[1] * (2.0 - 0.5e-4), rel=1e-6)
+    assert gradient["k"] == pytest.approx(away[1] * 0.5e-4, rel=1e-4)
+    assert gradient["r"] * 1e7 == pytest.approx(away[2] * 2.0, rel=1e-6)
