@@ -121,7 +121,7 @@ def write(model: LaneModel, stepper: Stepper, machine: Machine) -> Results:
     # Few visits end a trajectory. A conditional might copy the table; a loop does not.
     is_any_over = jnp.any(ended < jnp.int32(results.final.shape[0])).astype(jnp.int32)
     final = lax.fori_loop(0, is_any_over, end, results.final)
-    return Results(table, final, results.num_blocks + jnp.int32(saved.position.shape[0]))
+    return Results(table, final)
 
 
 def _put(table: Array, rows: Rows) -> Array:

@@ -105,18 +105,21 @@ def using(driver: Driver) -> Iterator[None]:
 
 
 def together(
-    driver: Driver, turns: int, is_needed: Array, function: Callable[[Array, T], T], argument: T
+    driver: Driver,
+    turns: int,
+    is_enough: Callable[[T], Array],
+    function: Callable[[Array, T], T],
+    argument: T,
 ) -> T:
-    """function(turn, argument) turn by turn, as one compiled function.
+    """function(turn, argument) turn by turn, once at least, as one compiled function.
 
     Otherwise each of its operations would be a dispatch. XLA's CPU compiler makes one function of
     a loop over small data (see `configure_cpu`).
 
     Args:
         driver: of the machine.
-        turns: how often.
-        is_needed: a scalar that is true, but not known to be when it is compiled: a loop that is
-            known to run once is no loop to the compiler.
+        turns: how often at most; other drivers than XLA's do them all.
+        is_enough: whether no further turn is wanted.
         function: from a turn's number and a tree of arrays to a like tree.
         argument: what it is given first.
     """
@@ -124,7 +127,16 @@ def together(
         for turn in range(turns):
             argument = function(jnp.int32(turn), argument)
         return argument
-    return lax.fori_loop(0, jnp.where(is_needed, jnp.int32(turns), 0), function, argument)
+
+    def is_going(state: tuple[Array, T]) -> Array:
+        turn, argument = state
+        return (turn == 0) | ((turn < turns) & ~is_enough(argument))
+
+    def body(state: tuple[Array, T]) -> tuple[Array, T]:
+        turn, argument = state
+        return turn + 1, function(turn, argument)
+
+    return lax.while_loop(is_going, body, (jnp.int32(0), argument))[1]
 
 
 def advance(

@@ -2,7 +2,8 @@
 
 `vmap` of a `while_loop` makes every patient wait for the slowest. Here a lane that reaches a stop
 (a save time, a dose, an event) waits only for the end of its block of steps, where `boundary`
-serves all waiting lanes at once; a lane whose patient is finished takes the next patient.
+serves all waiting lanes at once; a lane whose patient is finished takes the next patient, after a
+few blocks at most.
 """
 
 from collections.abc import Callable
@@ -41,12 +42,20 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
             is_busy = machine.num_idle < jnp.int32(stepper.lanes)
             return is_busy | (machine.next_row < patients.num_valid)
 
+        def is_enough(machine: Machine) -> Array:
+            """Whether patients wait for more than a few lanes, or no lane has one."""
+            few = jnp.int32(stepper.lanes // MOST_IDLE)
+            is_wanted = (machine.num_idle > few) & (machine.next_row < patients.num_valid)
+            return is_wanted | (machine.num_idle == jnp.int32(stepper.lanes))
+
         def stop_and_go(visit_number: Array, machine: Machine) -> Machine:
-            is_stopped = is_stale = ~(machine.lanes.remaining >= 0)
+            is_stopped = is_stale = ~(machine.lanes.remaining >= 0) & (machine.course.row >= 0)
             if not model.is_changed_at_stops:
                 # Then a stop only saves; what is new is a patient before its first segment.
                 is_stale = is_stopped & (machine.course.segment == jnp.uint32(0))
-            machine = _paced(stepper, serve(model, stepper, patients, machine, visit_number))
+            machine = _paced(
+                stepper, machine, serve(model, stepper, patients, machine, visit_number)
+            )
             constants = machine.constants
             steps = _block_length(stepper, machine)
             filled = stepper.packing.filled(model, constants, machine.lanes, is_stopped, is_stale)
@@ -57,14 +66,12 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
         def block(machine: Machine) -> Machine:
             machine = _refill(model, stepper, patients, machine)
             results = machine.results
-            nobody = jnp.full_like(machine.written.ended, results.final.shape[0])
-            written = machine.written._replace(ended=nobody)
             machine = driver.together(
                 stepper.driver,
                 num_visits,
-                patients.num_valid > 0,
+                is_enough,
                 stop_and_go,
-                machine._replace(results=(), written=written),  # type: ignore[arg-type]
+                machine._replace(results=(), written=_nothing_written(stepper, results)),  # type: ignore[arg-type]
             )
             machine = machine._replace(results=results)
             return machine._replace(results=write(model, stepper, machine))
@@ -75,18 +82,25 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
 
 
 SHORTEST_BLOCK = 4
-
-
+# Where more than one in so many lanes is without a patient, others begin at once: trajectories of
+# 5, 20 and 200 events took 0.54, 0.51 and 0.80 microseconds without this rule, 0.17, 0.22 and 0.61
+# with it.
+MOST_IDLE = 8
 # How much of what is known about the distance between stops each block forgets.
 FORGETTING = 0.125
 
 
-def _paced(stepper: Stepper, machine: Machine) -> Machine:
-    """Account for the last block: the steps that its lanes took and the stops they came to."""
-    last, waited = machine.block.astype(jnp.float32), machine.num_waited.astype(jnp.float32)
-    keep = jnp.float32(1 - FORGETTING)
-    # A lane that stopped has idled for half the block on average.
-    steps = last * (jnp.float32(stepper.lanes) - jnp.float32(0.5) * waited)
+def _paced(stepper: Stepper, before: Machine, machine: Machine) -> Machine:
+    """Account for the last block: the steps that its lanes took and the stops they came to.
+
+    Lanes without a patient took none, and where patients begin nobody stepped to.
+    """
+    last, keep = machine.block.astype(jnp.float32), jnp.float32(1 - FORGETTING)
+    is_new = (before.course.row >= 0) & (before.course.segment == jnp.uint32(0))
+    waited = (machine.num_waited - jnp.sum(is_new, dtype=jnp.int32)).astype(jnp.float32)
+    stepping = (jnp.int32(stepper.lanes) - before.num_idle).astype(jnp.float32)
+    # A lane that stopped has waited for half the block on average.
+    steps = last * (stepping - jnp.float32(0.5) * waited)
     return machine._replace(
         recent_steps=keep * machine.recent_steps + steps,
         recent_stops=keep * machine.recent_stops + waited,
@@ -276,4 +290,4 @@ def _no_results(model: LaneModel, patients: Patients, lanes: Lanes) -> Results:
     floats = jnp.full((rows * times, len(model.float_names)), nan_bits, jnp.int32)
     width = 4 + len(model.network.species) + sum(map(len, lanes.tallies))
     final = jnp.zeros((rows, width), jnp.int32).at[:, 0].set(jnp.int32(Status.NOT_RUN))
-    return Results(jnp.concatenate([counts, floats], axis=1), final, jnp.int32(0))
+    return Results(jnp.concatenate([counts, floats], axis=1), final)

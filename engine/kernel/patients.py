@@ -55,12 +55,10 @@ class Results(NamedTuple):
         saved: (P * T, W) recorded counts, then recorded floats as bits; -1 and NaN bits where a
             trajectory did not get there.
         final: (P, V) status, steps, events, stops, final counts, tallies as bits.
-        num_blocks: blocks run, a scalar.
     """
 
     saved: Array
     final: Array
-    num_blocks: Array
 
 
 class Rows(NamedTuple):
