@@ -8,11 +8,27 @@ import jax
 import pytest
 
 from engine.kernel import driver as drivers
+from engine.kernel import runner
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+# Every compiled function maps some pages of its own; Linux allows a process 65,530 mappings, and
+# XLA's compiler dies of a segmentation fault at the limit.
+MAPS, MOST_MAPS = Path("/proc/self/maps"), 20_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_compiled_functions() -> Iterator[None]:
+    """Forgets what earlier files compiled once that is much."""
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        # Runners hold executables that JAX knows nothing of.
+        runner._runner.cache_clear()
+        jax.clear_caches()
+    yield
 
 
 @pytest.fixture(scope="session")
