@@ -76,6 +76,12 @@ class ReactionNetwork:
         object.__setattr__(self, "inputs", inputs)
         for attribute in ("rate_rules", "events"):
             object.__setattr__(self, attribute, tuple(getattr(self, attribute)))
+        for position, reaction in enumerate(self.reactions):
+            if not isinstance(reaction, Reaction):
+                raise InvalidInput(
+                    f"reaction {position} of the network is {reaction!r}; give "
+                    'engine.Reaction("A + B -> C", engine.MassAction("k"))'
+                )
         named = tuple(
             reaction if reaction.name else replace(reaction, name=f"r{position}")
             for position, reaction in enumerate(self.reactions)

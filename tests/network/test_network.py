@@ -164,6 +164,10 @@ REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "event name": (lambda: network(events=[Event("e", "q > 1", {"X": 1})]), "mentions 'q'"),  # type: ignore[arg-type, dict-item]
     "negative start": (lambda: network(species={"X": "k - 3"}), "'X' is -1; it cannot be negative"),
+    "tuple": (
+        lambda: network(reactions=[("0 -> X", 1.0)]),  # type: ignore[arg-type, list-item]
+        "reaction 0 of the network is ('0 -> X', 1.0); give engine.Reaction",
+    ),
     "wrong class": (lambda: network(variables=[Input("u")]), "give Variable"),
 }
 
