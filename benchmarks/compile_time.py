@@ -13,7 +13,7 @@ FULL_METHODS = {
     "Direct": {},
     "TauLeaping": {},
     "Hybrid": {},
-    "Langevin": {"dt": 0.01},
+    "Langevin": {"dt": 0.0002},
     "ODE": {},
     "LinearNoise": {},
 }

@@ -22,7 +22,7 @@ POINTS = 10
 NUM_STORED, SEED_STORED = 1024, 1
 
 METHODS = ("Direct", "TauLeaping", "Hybrid", "Langevin")
-# The Langevin step, in the network's time unit; vilar would need 0.0005, and is left out.
+# The Langevin step, in the network's time unit; vilar would need 0.00029, and is left out.
 STEPS = {"birth_death": 0.05, "dimer_decay": 0.01, "jakstat": 0.1}
 CASES = [
     (network, method)

@@ -89,7 +89,7 @@ def design_figure(result: Result, path: str | Path) -> None:
         path: the file to write.
     """
     with matplotlib.rc_context(STYLE):
-        covariates = list(dict.fromkeys(curve["covariate"] for curve in result["policy"]))
+        covariates = list(dict.fromkeys(curve["covariate"] for curve in result.get("policy", ())))
         number = 2 + len(covariates)
         figure = Figure(figsize=(5.5 * number, 4.6), layout="constrained")
         ratios = (1.0, 1.15, *(1.0 for _ in covariates))
@@ -152,16 +152,18 @@ def _frontier(axes: Axes, result: Result) -> None:
 
 def _policy_panel(axes: Axes, result: Result, covariate: str) -> None:
     """Doses by a covariate, beside one size for all and the subgroups' doses."""
-    curves = [curve for curve in result["policy"] if curve["covariate"] == covariate]
+    curves = [curve for curve in result.get("policy", ()) if curve["covariate"] == covariate]
     for curve, colour in zip(curves, COLOURS, strict=False):
         axes.plot(curve["covariates"], curve["amounts"], color=colour, label=curve["dose"])
         for one in result["alternatives"]:
             if curve["dose"] not in one["names"]:
                 continue
             amount = one["values"][one["names"].index(curve["dose"])]
-            edges = np.interp(one["shares"] or (0.0, 1.0), curve["shares"], curve["covariates"])
-            axes.plot(edges, (amount, amount), "-" if one["shares"] else "--", color=colour, lw=1)
-    if any(one["shares"] for one in result["alternatives"]):
+            edges = np.interp(one.get("shares") or (0.0, 1.0), curve["shares"], curve["covariates"])
+            axes.plot(
+                edges, (amount, amount), "-" if one.get("shares") else "--", color=colour, lw=1
+            )
+    if any(one.get("shares") for one in result["alternatives"]):
         axes.plot([], [], "-", color="#555555", lw=1, label="a dose for each subgroup")
     axes.plot([], [], "--", color="#555555", lw=1, label="one size for all")
     axes.set_yscale("log")
