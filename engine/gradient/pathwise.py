@@ -17,7 +17,7 @@ switches, events and a dose time that meets another one, the start or the horizo
 doi:10.1063/1.481811 for the Langevin equation.)
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import jax
@@ -88,13 +88,23 @@ class Pathwise:
 
 
 def _refuse_populations(problem: Problem) -> None:
+    """Refuse what differs between patients, naming it."""
     arguments = problem.arguments
-    given = [*arguments.params.items(), *arguments.x0.items()]
-    for name, value in given:
-        if np.size(value) > 1 and np.ptp(np.asarray(value, np.float64)):
+    given = {f"'{n}'": v for n, v in [*arguments.params.items(), *arguments.x0.items()]}
+    for name, pharmacokinetics in arguments.inputs.items():
+        # Whatever a dose does to an input, in any kind of pharmacokinetics.
+        response = pharmacokinetics.response(arguments.num_patients)
+        for one in fields(response):
+            value = getattr(response, one.name)
+            if isinstance(value, np.ndarray) and response.num_rows > 1:
+                rows = value.reshape(-1, response.num_rows)
+                given |= {f"input '{name}' ({one.name})": row for row in rows if np.ptp(row)}
+    for what, value in given.items():
+        numbers = np.asarray(value, np.float64)
+        if numbers.size > 1 and np.ptp(numbers):
             raise InvalidInput(
-                f"Pathwise() follows one patient, and '{name}' differs between patients; use "
-                "engine.gradient.MartingaleCritic()"
+                f"Pathwise() follows one patient, and {what} differs between patients "
+                f"({numbers.min():g} to {numbers.max():g}); use engine.gradient.MartingaleCritic()"
             )
     if len(set(map(id, arguments.regimens))) > 1:
         raise InvalidInput("Pathwise() follows one patient; give one regimen")

@@ -174,3 +174,36 @@ def refusal_of_population() -> str:
     with pytest.raises(engine.InvalidInput) as caught:
         estimated(BIRTH_DEATH, Pathwise(), engine.FinalValue("X"), "k", 2, params={"k": [1.0, 2.0]})
     return str(caught.value)
+
+
+@pytest.mark.parametrize("method", [engine.ODE(), engine.Langevin(dt=0.05)])
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"clearance": [0.2, 0.4]}, r"input 'drug' \(rates\) differs .* \(0.2 to 0.4\); use"),
+        ({"absorption": engine.ZeroOrder([0.5, 1.0])}, r"input 'drug' \(duration\) differs"),
+        ({"bioavailability": [0.5, 0.5]}, ""),
+    ],
+)
+def test_pharmacokinetics_of_patients_are_refused(
+    method: engine.ODE | engine.Langevin, numbers: dict[str, object], said: str
+) -> None:
+    """The first patient's drug would have stood for everyone's."""
+
+    def estimate() -> None:
+        engine.gradient.estimate(
+            GIVEN,
+            Pathwise(method),
+            engine.FinalValue("X"),
+            "s",
+            GIVEN_END,
+            key=jax.random.key(2),
+            num_patients=2,
+            inputs={"drug": engine.OneCompartment(**{"clearance": 0.4, "volume": 1.0, **numbers})},
+            regimen=REGIMEN,
+        )
+
+    if not said:
+        return estimate()
+    with pytest.raises(engine.InvalidInput, match=said):
+        estimate()
