@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from engine.cohort import Cohort, prepare
+from engine.dosing.dose import Dose
 from engine.dosing.schedule import concentration
 from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments
@@ -33,11 +34,23 @@ SMOOTH = (
     DoseAmount,
     DoseTime,
     DoseDuration,
-    DoseRate,
     PharmacokineticParameter,
 )
 # Courses are float64, and so are differences of them: an error of about 1e-10.
 RELATIVE_STEP = 1e-5
+
+
+class Grid(NamedTuple):
+    """Where the steps lie.
+
+    Attributes:
+        edges: the start, the times of doses and of ends of infusions, and the horizon, all from
+            the start.
+        numbers: of steps between two edges.
+    """
+
+    edges: np.ndarray
+    numbers: np.ndarray
 
 
 class Course(NamedTuple):
@@ -78,27 +91,42 @@ def cohort_of(arguments: Arguments) -> Cohort:
 
 
 def edges_of(cohort: Cohort) -> np.ndarray:
-    """The start, the times of doses and of ends of infusions, and the horizon, from the start."""
+    """The edges of a `Grid`."""
     end = float(cohort.elapsed[-1])
     times = cohort.schedule.times[0]
     return np.unique(np.concatenate([[0.0, end], times[(times > 0) & (times < end)]]))
 
 
-def steps_between(edges: np.ndarray, dt: float) -> np.ndarray:
-    """How many steps of at most dt lie between two edges."""
-    return np.maximum(np.ceil(np.diff(edges) / dt - 1e-9), 1).astype(int)
+def grid_of(cohort: Cohort, dt: float) -> Grid:
+    """Steps of at most dt between the edges."""
+    edges = edges_of(cohort)
+    return Grid(edges, np.maximum(np.ceil(np.diff(edges) / dt - 1e-9), 1).astype(int))
 
 
-def course_of(arguments: Arguments, numbers: np.ndarray) -> Course:
-    """The course of a patient with so many steps between its edges.
+def moved_edges(cohort: Cohort, grid: Grid) -> np.ndarray:
+    """The edges of a patient whose doses moved: each is still the one it was.
 
     Raises:
-        InvalidInput: there are other edges than numbers.
+        InvalidInput: one came or went, or may have passed its neighbour.
+    """
+    edges = edges_of(cohort)
+    is_same = len(edges) == len(grid.edges)
+    if is_same:
+        moves, gaps = edges - grid.edges, np.diff(grid.edges)
+        is_same = bool(np.all(moves[:-1] < gaps) and np.all(-moves[1:] < gaps))
+    if not is_same:
+        raise InvalidInput("a dose meets another one, the start or the horizon")
+    return edges
+
+
+def course_of(arguments: Arguments, grid: Grid) -> Course:
+    """The course of a patient with as many steps between its edges as the grid has.
+
+    Raises:
+        InvalidInput: see `moved_edges`.
     """
     cohort = cohort_of(arguments)
-    edges = edges_of(cohort)
-    if len(edges) != len(numbers) + 1:
-        raise InvalidInput("a dose meets another one, the start or the horizon")
+    edges, numbers = moved_edges(cohort, grid), grid.numbers
     parts = [np.linspace(a, b, n + 1) for a, b, n in zip(edges, edges[1:], numbers, strict=False)]
     times = np.concatenate([parts[0][:1], *(part[1:] for part in parts)])
     lengths = np.diff(times)
@@ -125,12 +153,31 @@ def course_of(arguments: Arguments, numbers: np.ndarray) -> Course:
     )
 
 
-def tangent(arguments: Arguments, target: Target, numbers: np.ndarray) -> Course:
+def _refuse_rates(arguments: Arguments, target: Target) -> None:
+    """An infusion given by its rate lasts amount / rate, and its end moves with both.
+
+    Raises:
+        InvalidInput: its amount or rate is to be moved.
+    """
+    if not isinstance(target, DoseAmount | DoseRate):
+        return
+    for dose in arguments.doses(target.index):
+        if isinstance(dose, Dose) and dose.rate is not None:
+            raise InvalidInput(
+                f"Pathwise(Langevin(...)) cannot do '{target.label}', an infusion of "
+                f"rate={dose.rate:g} whose end moves with it; give "
+                f"duration={dose.infusion_duration:g} instead and use DoseAmount or DoseDuration, "
+                "or use engine.gradient.CoupledDifference()"
+            )
+
+
+def tangent(arguments: Arguments, target: Target, grid: Grid) -> Course:
     """How the course moves with a target.
 
     Raises:
         InvalidInput: a target without a tangent, or one that cannot be moved both ways.
     """
+    _refuse_rates(arguments, target)
     if not isinstance(target, SMOOTH):
         raise InvalidInput(
             f"Pathwise(Langevin(...)) cannot do '{target.label}'; use Pathwise() or "
@@ -145,7 +192,7 @@ def tangent(arguments: Arguments, target: Target, numbers: np.ndarray) -> Course
         step = RELATIVE_STEP * (abs(value) or 1.0)
         steps = (step, -step)
     try:
-        ends = [course_of(target.moved(arguments, np.asarray(change)), numbers) for change in steps]
+        ends = [course_of(target.moved(arguments, np.asarray(change)), grid) for change in steps]
     except InvalidInput as error:
         raise InvalidInput(
             f"Pathwise(Langevin(...)) cannot move '{target.label}' both ways ({error}); use "
@@ -163,12 +210,12 @@ def paths(dt: float, arguments: Arguments, targets: tuple[Target, ...], tally: T
     """
     one = arguments.with_patients(1, arguments.key)
     cohort = cohort_of(one)
-    numbers = steps_between(edges_of(cohort), dt)
-    course = _single(course_of(one, numbers))
-    each = [_single(tangent(one, target, numbers)) for target in targets]
+    grid = grid_of(cohort, dt)
+    course = _single(course_of(one, grid))
+    each = [_single(tangent(one, target, grid)) for target in targets]
     tangents = jax.tree.map(lambda *parts: jnp.stack(parts), *each)
     outcome = _outcome(cohort.network, tally)
-    shape = (int(numbers.sum()), len(cohort.network.reactions))
+    shape = (int(grid.numbers.sum()), len(cohort.network.reactions))
 
     def path(key: Any) -> Any:
         noise = jax.random.normal(key, shape, jnp.float32)

@@ -12,7 +12,8 @@ alike. Both differentiate an *approximation*: the rate equations are exact for l
 counts, the Langevin equation for none, and neither knows that counts are whole. Cost: two
 solutions, or a path with a tangent for each parameter. Use for means of plentiful species. Cannot
 do thresholds, extrema and passages, whose paths jump with the parameter, or (Langevin) gene
-switches, events and a dose time that meets another one, the start or the horizon.
+switches, events, a dose time that meets another one, the start or the horizon, and the amount or
+rate of an infusion that is given by its rate.
 (Cao, Li & Petzold 2003, doi:10.1137/S1064827501380630 for the adjoint; Gillespie 2000,
 doi:10.1063/1.481811 for the Langevin equation.)
 """

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import engine
-from engine.gradient import DoseDuration, InitialCount, Outcome, Pathwise, PopulationMean
+from engine.gradient import DoseDuration, DoseRate, InitialCount, Outcome, Pathwise, PopulationMean
 from tests.gradient.problems import BIRTH_DEATH, CASES, TELEGRAPH, check_gradient, estimated
 from tests.gradient.test_doses import BOLUSES, DRIVEN, END, PEAKED, PK, DoseAmount, DoseTime, slope
 from tests.gradient.test_doses import Arguments as Given
@@ -150,6 +150,15 @@ def test_langevin_says_what_it_cannot_move() -> None:
     both = engine.Regimen([engine.Dose(1.0, 1.0, into="drug"), engine.Dose(1.0, 1.0, into="drug")])
     assert "both ways" in refused(DoseTime(0), regimen=both)
     assert "both ways" in refused(DoseTime(0), regimen=engine.Regimen(engine.Dose(5.0, into="X")))
+    # Two records closer than a time is moved: one would pass the other.
+    near = engine.Regimen([engine.Dose(9.0, 1.0, into="X"), engine.Dose(9.0, 1.000005, into="X")])
+    assert "both ways" in refused(DoseTime(0), regimen=near)
+    assert "both ways" in refused(DoseTime(1), regimen=near)
+    rated = engine.Regimen(engine.Dose(500.0, 0.5, into="X", rate=250.0))
+    for target in (DoseAmount(0), DoseRate(0)):
+        assert "an infusion of rate=250 whose end moves with it; give duration=2" in refused(
+            target, regimen=rated
+        )
     late = engine.Regimen(engine.Dose(5.0, GIVEN_END + 1.0, into="X"))
     assert "does not influence" in refused(DoseAmount(0), regimen=late)
     assert "cannot do 'mean of g'" in refused(PopulationMean("g", [1.0, 1.0]), regimen=REGIMEN)
