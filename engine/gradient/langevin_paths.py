@@ -1,7 +1,10 @@
 r"""Paths of the chemical Langevin equation and their tangents, by Euler-Maruyama on a moving grid.
 
-.. math:: x_{k+1} = x_k + d_k + \sum_j v_j (a_j h_k + \sqrt{a_j h_k} N_{kj})
+.. math:: x_{k+1} = y_k + \sum_j v_j s_{kj} e_{kj}, \quad y_k = x_k + d_k, \quad
+   e_{kj} = a_j(y_k) h_k + \sqrt{a_j(y_k) h_k} N_{kj}
 
+with the s_kj of `engine.methods.langevin.Langevin`: 1 unless more of a species would be taken than
+there is, and then the share that there is enough for, which is continuous in what it depends on.
 All that a path is made of (parameters, initial counts, molecules given d_k, mean levels of inputs
 over the steps, lengths of steps h_k) is a table of numbers, the course; a target moves the course,
 and the tangent of the path is its derivative along that. The grid has an edge at every dose, so
@@ -25,6 +28,7 @@ from engine.gradient.targets import InitialCount, Parameter, PharmacokineticPara
 from engine.kernel.tallies import GAUSS, Tally, TimeIntegral
 from engine.kinetics.drift import environment, net_changes, reaction_rates
 from engine.kinetics.evaluate import evaluate
+from engine.methods.langevin import extent, limited, overdrawn
 from engine.network.network import ReactionNetwork
 
 # What has a course that is smooth in it.
@@ -203,7 +207,7 @@ def tangent(arguments: Arguments, target: Target, grid: Grid) -> Course:
 
 
 def paths(dt: float, arguments: Arguments, targets: tuple[Target, ...], tally: Tally) -> Any:
-    """A function of a key: the outcome of one path, and its tangents (targets,).
+    """A function of a key: the outcome of one path, its tangents (targets,), is a step too long.
 
     Raises:
         InvalidInput: see `tangent`.
@@ -224,9 +228,9 @@ def paths(dt: float, arguments: Arguments, targets: tuple[Target, ...], tally: T
             return outcome(course, noise)
 
         def along(moved: Course) -> Any:
-            return jax.jvp(of_course, (course,), (moved,))
+            return jax.jvp(of_course, (course,), (moved,), has_aux=True)
 
-        return jax.vmap(along, out_axes=(None, 0))(tangents)
+        return jax.vmap(along, out_axes=(None, 0, None))(tangents)
 
     return path
 
@@ -236,9 +240,13 @@ def _single(course: Course) -> Course:
 
 
 def _outcome(network: ReactionNetwork, tally: Tally) -> Any:
-    """A function of the course and its normal numbers (K, reactions): the tally of the path."""
+    """A function of the course and its normal numbers (K, reactions).
+
+    It gives the tally of the path, and whether a step was too long: its mean alone would have
+    taken more of a species than there was.
+    """
     values_of, rates_of = environment(network), reaction_rates(network)
-    changes = jnp.asarray(net_changes(network), jnp.float32)
+    changes = net_changes(network).T
     zero = jnp.float32(0)
 
     def seen(course: Course, x: Any, step: Any, time: Any) -> tuple[Any, Any]:
@@ -248,22 +256,24 @@ def _outcome(network: ReactionNetwork, tally: Tally) -> Any:
 
     def outcome(course: Course, noise: Any) -> Any:
         def advance(carry: Any, item: Any) -> Any:
-            x, total = carry
+            x, total, is_too_long = carry
             step, normal = item
             x, dt = x + course.given[step], course.lengths[step]
             values, reward = seen(course, x, step, course.times[step])
-            mean = jnp.maximum(rates_of(values, x.dtype), zero) * dt
-            # The square root has no derivative at 0, where nothing happens.
-            is_on = mean > 0
-            root = jnp.where(is_on, jnp.sqrt(jnp.where(is_on, mean, jnp.float32(1))), zero)
-            moved = x + jnp.sum(changes * (mean + root * normal)[jnp.newaxis], axis=1)
-            return (jnp.maximum(moved, zero), total + reward * dt), None
+            rates = rates_of(values, x.dtype)
+            # At 0 a maximum has half a slope.
+            rates = jnp.where(rates < 0, zero, rates)
+            is_too_long = is_too_long | overdrawn(changes, [*x], [*(rates * dt)])
+            moved = limited(changes, [*x], [*extent(rates, dt, normal)])
+            return (jnp.stack(moved), total + reward * dt, is_too_long), None
 
         number = len(noise)
         items = (jnp.arange(number), noise)
-        (x, total), _ = jax.lax.scan(advance, (course.start, zero), items)
+        start = (course.start, zero, jnp.zeros((), bool))
+        (x, total, is_too_long), _ = jax.lax.scan(advance, start, items)
         if isinstance(tally, TimeIntegral):
-            return total
-        return seen(course, x + course.given[number], number, course.times[number])[1]
+            return total, is_too_long
+        final = seen(course, x + course.given[number], number, course.times[number])[1]
+        return final, is_too_long
 
     return outcome

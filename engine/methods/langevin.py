@@ -143,7 +143,10 @@ def _extents(
 def extent(propensity: Array, elapsed: Array, noise: Array) -> Array:
     """How far a reaction goes in a step: its mean, and its noise of variance 1."""
     mean = propensity * elapsed
-    return mean + jnp.sqrt(mean) * noise
+    # The root has no derivative at 0, where nothing happens: none is taken there.
+    is_on = mean > 0
+    root = jnp.where(is_on, jnp.sqrt(jnp.where(is_on, mean, jnp.float32(1))), jnp.float32(0))
+    return mean + root * noise
 
 
 def _outcome(total: Array, is_too_long: Array) -> Array:
@@ -164,7 +167,7 @@ def taken(net_changes: np.ndarray, species: int, extents: Sequence[Array]) -> Ar
 
 def overdrawn(net_changes: np.ndarray, counts: Sequence[Array], extents: Sequence[Array]) -> Array:
     """Where the extents take more of some species than there is."""
-    is_any = jnp.zeros(extents[0].shape, bool)
+    is_any = jnp.zeros(counts[0].shape, bool)
     for species, count in enumerate(counts):
         total = taken(net_changes, species, extents)
         if total is not None:
@@ -176,13 +179,17 @@ def overdrawn(net_changes: np.ndarray, counts: Sequence[Array], extents: Sequenc
 def limited(
     net_changes: np.ndarray, counts: Sequence[Array], extents: Sequence[Array]
 ) -> tuple[Array, ...]:
-    """Counts after every reaction went its extent, or the part of it that there is enough for."""
+    """Counts after every reaction went its extent, or the part of it that there is enough for.
+
+    Continuous and, but for the kinks, differentiable in counts and extents.
+    """
     one, parts = jnp.float32(1), [jnp.ones_like(e) for e in extents]
     for species, count in enumerate(counts):
         total = taken(net_changes, species, extents)
         if total is None:
             continue
-        share = jnp.where(total > count, count / jnp.maximum(total, jnp.float32(1e-37)), one)
+        is_short = total > count
+        share = jnp.where(is_short, count / jnp.where(is_short, total, one), one)
         for j, change in enumerate(net_changes[:, species].tolist()):
             if change:
                 is_taking = jnp.float32(change) * extents[j] < 0
@@ -192,6 +199,6 @@ def limited(
         for j, change in enumerate(net_changes[:, species].tolist()):
             if change:
                 count = count + jnp.float32(change) * (parts[j] * extents[j])
-        # The last species of many may be below 0 by rounding.
-        result.append(jnp.maximum(count, jnp.float32(0)))
+        # The last species of many may be below 0 by rounding; at 0 a maximum has half a slope.
+        result.append(jnp.where(count < 0, jnp.float32(0), count))
     return tuple(result)

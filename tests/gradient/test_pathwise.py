@@ -216,3 +216,43 @@ def test_pharmacokinetics_of_patients_are_refused(
         return estimate()
     with pytest.raises(engine.InvalidInput, match=said):
         estimate()
+
+
+def langevin_slopes(model, dt: float, wrt, end: float, outcome=None, num: int = 200, **more):
+    return engine.gradient.estimate(
+        model,
+        Pathwise(engine.Langevin(dt=dt)),
+        outcome or engine.FinalValue("X"),
+        wrt,
+        end,
+        key=jax.random.key(3),
+        num_patients=num,
+        **more,
+    )
+
+
+def test_langevin_paths_keep_what_is_conserved_at_zero() -> None:
+    """X comes to 0 on the way: a guard of each species alone makes more of both together."""
+    model = network({"X": 20, "Y": 0}, [("X -> Y", 1.0)])
+    both = engine.FinalValue("X + Y")
+    found = langevin_slopes(model, 0.05, InitialCount("X"), 8.0, both)
+    assert found.value == pytest.approx(20.0, abs=1e-3)
+    assert found.gradient == pytest.approx([1.0], abs=1e-3)
+
+
+def test_a_langevin_tangent_passes_a_species_that_is_empty() -> None:
+    """Nothing happens until the dose at 1: X(0) decays on the mean, as it does later."""
+    model = network({"X": 0}, [("X -> 0", 1.0)])
+    regimen = engine.Regimen(engine.Dose(1000, 1.0, into="X"))
+    found = langevin_slopes(model, 0.01, InitialCount("X"), 2.0, regimen=regimen)
+    result = check_gradient(found, np.array([0.99**200]), np.array([1e-4]))
+    assert result, result.message
+    assert not check_gradient(found, np.array([1.05 * 0.99**200]), np.array([1e-4]))
+
+
+def test_langevin_paths_say_which_step_is_needed() -> None:
+    """X lives 0.1: a step of 0.3 would take three times what there is."""
+    model = network({"X": 1000}, [("0 -> X", 10_000.0), ("X -> 0", 10.0)])
+    with pytest.raises(engine.InvalidInput, match=r"dt=0.3.*'X' lives 0\.1 .* dt below 0\.1, or"):
+        langevin_slopes(model, 0.3, InitialCount("X"), 1.0)
+    assert np.isfinite(langevin_slopes(model, 0.05, InitialCount("X"), 1.0).gradient).all()
