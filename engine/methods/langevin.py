@@ -105,17 +105,18 @@ def step(model: LaneModel, dt: float, constants: Constants, lanes: Lanes) -> Lan
     values = model.values_over(constants, lanes.counts, lanes.remaining, wanted)
     propensities = materialise(constants.is_running, model.propensities(values))
     is_too_long = overdrawn(model.net_changes, lanes.counts, [a * wanted for a in propensities])
-    total = reduce(jnp.add, propensities)
     # Then nothing happens any more: the counts stay for a message to look at.
-    is_stopped = is_too_long | ~(total < jnp.inf)
-    is_reached, elapsed = is_reached | is_stopped, jnp.where(is_stopped, jnp.float32(0), wanted)
+    elapsed = jnp.where(is_too_long, jnp.float32(0), wanted)
     extents, generator = _extents(propensities, elapsed, lanes.generator)
-    extents, generator = materialise(constants.is_running, (extents, generator))
+    total = reduce(jnp.add, propensities)
+    extents, generator, total = materialise(constants.is_running, (extents, generator, total))
     moved = limited(model.net_changes, lanes.counts, extents)
     moved = materialise(constants.is_running, moved)
     # A propensity that is no number would make counts that are none, in no time too.
-    is_moved = is_taken & ~is_stopped
+    is_finite = total < jnp.inf
+    is_moved = is_taken & is_finite
     counts = tuple(jnp.where(is_moved, a, b) for a, b in zip(moved, lanes.counts, strict=True))
+    is_reached = is_reached | is_too_long | ~is_finite
     remaining, compensation = counted_down(lanes, elapsed, is_reached)
     remaining = held_for_events(model, constants, counts, remaining, is_taken)
     return Lanes(
