@@ -26,7 +26,7 @@ from engine.gradient.arguments import Arguments
 from engine.gradient.dose_targets import DoseAmount, DoseDuration, DoseRate, DoseTime
 from engine.gradient.targets import InitialCount, Parameter, PharmacokineticParameter, Target
 from engine.kernel.tallies import GAUSS, Tally, TimeIntegral
-from engine.kinetics.drift import environment, net_changes, reaction_rates
+from engine.kinetics.drift import environment, net_changes
 from engine.kinetics.evaluate import evaluate
 from engine.methods.langevin import extent, limited, overdrawn
 from engine.network.network import ReactionNetwork
@@ -245,9 +245,14 @@ def _outcome(network: ReactionNetwork, tally: Tally) -> Any:
     It gives the tally of the path, and whether a step was too long: its mean alone would have
     taken more of a species than there was.
     """
-    values_of, rates_of = environment(network), reaction_rates(network)
+    values_of = environment(network)
     changes = net_changes(network).T
     zero = jnp.float32(0)
+
+    def propensities(values: Any, dtype: Any) -> Any:
+        found = jnp.stack([evaluate(r.propensity, values, jnp, dtype) for r in network.reactions])
+        # As in the method, none is negative; at 0 a maximum has half a slope.
+        return jnp.where(found < 0, zero, found)
 
     def seen(course: Course, x: Any, step: Any, time: Any) -> tuple[Any, Any]:
         levels = {name: level[step] for name, level in course.levels.items()}
@@ -260,9 +265,7 @@ def _outcome(network: ReactionNetwork, tally: Tally) -> Any:
             step, normal = item
             x, dt = x + course.given[step], course.lengths[step]
             values, reward = seen(course, x, step, course.times[step])
-            rates = rates_of(values, x.dtype)
-            # At 0 a maximum has half a slope.
-            rates = jnp.where(rates < 0, zero, rates)
+            rates = propensities(values, x.dtype)
             is_too_long = is_too_long | overdrawn(changes, [*x], [*(rates * dt)])
             moved = limited(changes, [*x], [*extent(rates, dt, normal)])
             return (jnp.stack(moved), total + reward * dt, is_too_long), None

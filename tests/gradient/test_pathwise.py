@@ -9,7 +9,7 @@ from engine.gradient import DoseDuration, DoseRate, InitialCount, Outcome, Pathw
 from tests.gradient.problems import BIRTH_DEATH, CASES, TELEGRAPH, check_gradient, estimated
 from tests.gradient.test_doses import BOLUSES, DRIVEN, END, PEAKED, PK, DoseAmount, DoseTime, slope
 from tests.gradient.test_doses import Arguments as Given
-from tests.simulation import network
+from tests.simulation import network, run
 
 
 def test_a_linear_network_is_exact() -> None:
@@ -256,3 +256,15 @@ def test_langevin_paths_say_which_step_is_needed() -> None:
     with pytest.raises(engine.InvalidInput, match=r"dt=0.3.*'X' lives 0\.1 .* dt below 0\.1, or"):
         langevin_slopes(model, 0.3, InitialCount("X"), 1.0)
     assert np.isfinite(langevin_slopes(model, 0.05, InitialCount("X"), 1.0).gradient).all()
+
+
+def test_langevin_paths_have_the_propensities_of_the_method() -> None:
+    """Pairs of 40 molecules: x (x - 1) / 2 and not x^2 / 2, which takes one of 40 more of them."""
+    model, method = network({"P": 40}, [("2 P -> 0", 0.02)]), engine.Langevin(0.02)
+    simulated = run(model, np.array([2.0]), 8000, method=method)["P"][:, 0]
+    found = langevin_slopes(model, 0.02, InitialCount("P"), 2.0, engine.FinalValue("P"), 8000)
+    mean, error = simulated.mean(), simulated.std() / np.sqrt(8000)
+    error = np.hypot(error, found.value_standard_error)
+    assert abs(found.value - mean) < 4.5 * error
+    # On x^2 / 2 the mean is 0.43 lower.
+    assert abs(found.value - 0.43 - mean) > 4.5 * error
