@@ -1,7 +1,10 @@
 r"""Paths of the chemical Langevin equation and their tangents, by Euler-Maruyama on a moving grid.
 
-.. math:: x_{k+1} = x_k + d_k + \sum_j v_j (a_j h_k + \sqrt{a_j h_k} N_{kj})
+.. math:: x_{k+1} = y_k + \sum_j v_j s_{kj} e_{kj}, \quad y_k = x_k + d_k, \quad
+   e_{kj} = a_j(y_k) h_k + \sqrt{a_j(y_k) h_k} N_{kj}
 
+with the s_kj of `engine.methods.langevin.Langevin`: 1 unless more of a species would be taken than
+there is, and then the share that there is enough for, which is continuous in what it depends on.
 All that a path is made of (parameters, initial counts, molecules given d_k, mean levels of inputs
 over the steps, lengths of steps h_k) is a table of numbers, the course; a target moves the course,
 and the tangent of the path is its derivative along that. The grid has an edge at every dose, so
@@ -16,14 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from engine.cohort import Cohort, prepare
+from engine.dosing.dose import Dose
 from engine.dosing.schedule import concentration
 from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments
 from engine.gradient.dose_targets import DoseAmount, DoseDuration, DoseRate, DoseTime
 from engine.gradient.targets import InitialCount, Parameter, PharmacokineticParameter, Target
 from engine.kernel.tallies import GAUSS, Tally, TimeIntegral
-from engine.kinetics.drift import environment, net_changes, reaction_rates
+from engine.kinetics.drift import environment, net_changes
 from engine.kinetics.evaluate import evaluate
+from engine.methods.langevin import extent, limited, overdrawn
 from engine.network.network import ReactionNetwork
 
 # What has a course that is smooth in it.
@@ -33,11 +38,23 @@ SMOOTH = (
     DoseAmount,
     DoseTime,
     DoseDuration,
-    DoseRate,
     PharmacokineticParameter,
 )
 # Courses are float64, and so are differences of them: an error of about 1e-10.
 RELATIVE_STEP = 1e-5
+
+
+class Grid(NamedTuple):
+    """Where the steps lie.
+
+    Attributes:
+        edges: the start, the times of doses and of ends of infusions, and the horizon, all from
+            the start.
+        numbers: of steps between two edges.
+    """
+
+    edges: np.ndarray
+    numbers: np.ndarray
 
 
 class Course(NamedTuple):
@@ -78,27 +95,42 @@ def cohort_of(arguments: Arguments) -> Cohort:
 
 
 def edges_of(cohort: Cohort) -> np.ndarray:
-    """The start, the times of doses and of ends of infusions, and the horizon, from the start."""
+    """The edges of a `Grid`."""
     end = float(cohort.elapsed[-1])
     times = cohort.schedule.times[0]
     return np.unique(np.concatenate([[0.0, end], times[(times > 0) & (times < end)]]))
 
 
-def steps_between(edges: np.ndarray, dt: float) -> np.ndarray:
-    """How many steps of at most dt lie between two edges."""
-    return np.maximum(np.ceil(np.diff(edges) / dt - 1e-9), 1).astype(int)
+def grid_of(cohort: Cohort, dt: float) -> Grid:
+    """Steps of at most dt between the edges."""
+    edges = edges_of(cohort)
+    return Grid(edges, np.maximum(np.ceil(np.diff(edges) / dt - 1e-9), 1).astype(int))
 
 
-def course_of(arguments: Arguments, numbers: np.ndarray) -> Course:
-    """The course of a patient with so many steps between its edges.
+def moved_edges(cohort: Cohort, grid: Grid) -> np.ndarray:
+    """The edges of a patient whose doses moved: each is still the one it was.
 
     Raises:
-        InvalidInput: there are other edges than numbers.
+        InvalidInput: one came or went, or may have passed its neighbour.
+    """
+    edges = edges_of(cohort)
+    is_same = len(edges) == len(grid.edges)
+    if is_same:
+        moves, gaps = edges - grid.edges, np.diff(grid.edges)
+        is_same = bool(np.all(moves[:-1] < gaps) and np.all(-moves[1:] < gaps))
+    if not is_same:
+        raise InvalidInput("a dose meets another one, the start or the horizon")
+    return edges
+
+
+def course_of(arguments: Arguments, grid: Grid) -> Course:
+    """The course of a patient with as many steps between its edges as the grid has.
+
+    Raises:
+        InvalidInput: see `moved_edges`.
     """
     cohort = cohort_of(arguments)
-    edges = edges_of(cohort)
-    if len(edges) != len(numbers) + 1:
-        raise InvalidInput("a dose meets another one, the start or the horizon")
+    edges, numbers = moved_edges(cohort, grid), grid.numbers
     parts = [np.linspace(a, b, n + 1) for a, b, n in zip(edges, edges[1:], numbers, strict=False)]
     times = np.concatenate([parts[0][:1], *(part[1:] for part in parts)])
     lengths = np.diff(times)
@@ -125,12 +157,31 @@ def course_of(arguments: Arguments, numbers: np.ndarray) -> Course:
     )
 
 
-def tangent(arguments: Arguments, target: Target, numbers: np.ndarray) -> Course:
+def _refuse_rates(arguments: Arguments, target: Target) -> None:
+    """An infusion given by its rate lasts amount / rate, and its end moves with both.
+
+    Raises:
+        InvalidInput: its amount or rate is to be moved.
+    """
+    if not isinstance(target, DoseAmount | DoseRate):
+        return
+    for dose in arguments.doses(target.index):
+        if isinstance(dose, Dose) and dose.rate is not None:
+            raise InvalidInput(
+                f"Pathwise(Langevin(...)) cannot do '{target.label}', an infusion of "
+                f"rate={dose.rate:g} whose end moves with it; give "
+                f"duration={dose.infusion_duration:g} instead and use DoseAmount or DoseDuration, "
+                "or use engine.gradient.CoupledDifference()"
+            )
+
+
+def tangent(arguments: Arguments, target: Target, grid: Grid) -> Course:
     """How the course moves with a target.
 
     Raises:
         InvalidInput: a target without a tangent, or one that cannot be moved both ways.
     """
+    _refuse_rates(arguments, target)
     if not isinstance(target, SMOOTH):
         raise InvalidInput(
             f"Pathwise(Langevin(...)) cannot do '{target.label}'; use Pathwise() or "
@@ -145,7 +196,7 @@ def tangent(arguments: Arguments, target: Target, numbers: np.ndarray) -> Course
         step = RELATIVE_STEP * (abs(value) or 1.0)
         steps = (step, -step)
     try:
-        ends = [course_of(target.moved(arguments, np.asarray(change)), numbers) for change in steps]
+        ends = [course_of(target.moved(arguments, np.asarray(change)), grid) for change in steps]
     except InvalidInput as error:
         raise InvalidInput(
             f"Pathwise(Langevin(...)) cannot move '{target.label}' both ways ({error}); use "
@@ -156,19 +207,19 @@ def tangent(arguments: Arguments, target: Target, numbers: np.ndarray) -> Course
 
 
 def paths(dt: float, arguments: Arguments, targets: tuple[Target, ...], tally: Tally) -> Any:
-    """A function of a key: the outcome of one path, and its tangents (targets,).
+    """A function of a key: the outcome of one path, its tangents (targets,), is a step too long.
 
     Raises:
         InvalidInput: see `tangent`.
     """
     one = arguments.with_patients(1, arguments.key)
     cohort = cohort_of(one)
-    numbers = steps_between(edges_of(cohort), dt)
-    course = _single(course_of(one, numbers))
-    each = [_single(tangent(one, target, numbers)) for target in targets]
+    grid = grid_of(cohort, dt)
+    course = _single(course_of(one, grid))
+    each = [_single(tangent(one, target, grid)) for target in targets]
     tangents = jax.tree.map(lambda *parts: jnp.stack(parts), *each)
     outcome = _outcome(cohort.network, tally)
-    shape = (int(numbers.sum()), len(cohort.network.reactions))
+    shape = (int(grid.numbers.sum()), len(cohort.network.reactions))
 
     def path(key: Any) -> Any:
         noise = jax.random.normal(key, shape, jnp.float32)
@@ -177,9 +228,9 @@ def paths(dt: float, arguments: Arguments, targets: tuple[Target, ...], tally: T
             return outcome(course, noise)
 
         def along(moved: Course) -> Any:
-            return jax.jvp(of_course, (course,), (moved,))
+            return jax.jvp(of_course, (course,), (moved,), has_aux=True)
 
-        return jax.vmap(along, out_axes=(None, 0))(tangents)
+        return jax.vmap(along, out_axes=(None, 0, None))(tangents)
 
     return path
 
@@ -189,10 +240,19 @@ def _single(course: Course) -> Course:
 
 
 def _outcome(network: ReactionNetwork, tally: Tally) -> Any:
-    """A function of the course and its normal numbers (K, reactions): the tally of the path."""
-    values_of, rates_of = environment(network), reaction_rates(network)
-    changes = jnp.asarray(net_changes(network), jnp.float32)
+    """A function of the course and its normal numbers (K, reactions).
+
+    It gives the tally of the path, and whether a step was too long: its mean alone would have
+    taken more of a species than there was.
+    """
+    values_of = environment(network)
+    changes = net_changes(network).T
     zero = jnp.float32(0)
+
+    def propensities(values: Any, dtype: Any) -> Any:
+        found = jnp.stack([evaluate(r.propensity, values, jnp, dtype) for r in network.reactions])
+        # As in the method, none is negative; at 0 a maximum has half a slope.
+        return jnp.where(found < 0, zero, found)
 
     def seen(course: Course, x: Any, step: Any, time: Any) -> tuple[Any, Any]:
         levels = {name: level[step] for name, level in course.levels.items()}
@@ -201,22 +261,22 @@ def _outcome(network: ReactionNetwork, tally: Tally) -> Any:
 
     def outcome(course: Course, noise: Any) -> Any:
         def advance(carry: Any, item: Any) -> Any:
-            x, total = carry
+            x, total, is_too_long = carry
             step, normal = item
             x, dt = x + course.given[step], course.lengths[step]
             values, reward = seen(course, x, step, course.times[step])
-            mean = jnp.maximum(rates_of(values, x.dtype), zero) * dt
-            # The square root has no derivative at 0, where nothing happens.
-            is_on = mean > 0
-            root = jnp.where(is_on, jnp.sqrt(jnp.where(is_on, mean, jnp.float32(1))), zero)
-            moved = x + jnp.sum(changes * (mean + root * normal)[jnp.newaxis], axis=1)
-            return (jnp.maximum(moved, zero), total + reward * dt), None
+            rates = propensities(values, x.dtype)
+            is_too_long = is_too_long | overdrawn(changes, [*x], [*(rates * dt)])
+            moved = limited(changes, [*x], [*extent(rates, dt, normal)])
+            return (jnp.stack(moved), total + reward * dt, is_too_long), None
 
         number = len(noise)
         items = (jnp.arange(number), noise)
-        (x, total), _ = jax.lax.scan(advance, (course.start, zero), items)
+        start = (course.start, zero, jnp.zeros((), bool))
+        (x, total, is_too_long), _ = jax.lax.scan(advance, start, items)
         if isinstance(tally, TimeIntegral):
-            return total
-        return seen(course, x + course.given[number], number, course.times[number])[1]
+            return total, is_too_long
+        final = seen(course, x + course.given[number], number, course.times[number])[1]
+        return final, is_too_long
 
     return outcome

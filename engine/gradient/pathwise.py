@@ -12,12 +12,14 @@ alike. Both differentiate an *approximation*: the rate equations are exact for l
 counts, the Langevin equation for none, and neither knows that counts are whole. Cost: two
 solutions, or a path with a tangent for each parameter. Use for means of plentiful species. Cannot
 do thresholds, extrema and passages, whose paths jump with the parameter, or (Langevin) gene
-switches, events and a dose time that meets another one, the start or the horizon.
+switches, events, a dose time that meets another one, the start or the horizon, and the amount or
+rate of an infusion that is given by its rate. Where a species comes to 0, the extents of reactions
+are limited as in `engine.methods.langevin`, and a step that is too long is refused.
 (Cao, Li & Petzold 2003, doi:10.1137/S1064827501380630 for the adjoint; Gillespie 2000,
 doi:10.1063/1.481811 for the Langevin equation.)
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import jax
@@ -33,6 +35,7 @@ from engine.gradient.regression import mean_and_error
 from engine.gradient.result import Gradient
 from engine.gradient.targets import InitialCount
 from engine.kernel.tallies import FinalValue, FiringCount, TimeIntegral
+from engine.kinetics.drift import net_changes
 from engine.methods.langevin import Langevin
 from engine.methods.ode import ODE
 
@@ -88,13 +91,23 @@ class Pathwise:
 
 
 def _refuse_populations(problem: Problem) -> None:
+    """Refuse what differs between patients, naming it."""
     arguments = problem.arguments
-    given = [*arguments.params.items(), *arguments.x0.items()]
-    for name, value in given:
-        if np.size(value) > 1 and np.ptp(np.asarray(value, np.float64)):
+    given = {f"'{n}'": v for n, v in [*arguments.params.items(), *arguments.x0.items()]}
+    for name, pharmacokinetics in arguments.inputs.items():
+        # Whatever a dose does to an input, in any kind of pharmacokinetics.
+        response = pharmacokinetics.response(arguments.num_patients)
+        for one in fields(response):
+            value = getattr(response, one.name)
+            if isinstance(value, np.ndarray) and response.num_rows > 1:
+                rows = value.reshape(-1, response.num_rows)
+                given |= {f"input '{name}' ({one.name})": row for row in rows if np.ptp(row)}
+    for what, value in given.items():
+        numbers = np.asarray(value, np.float64)
+        if numbers.size > 1 and np.ptp(numbers):
             raise InvalidInput(
-                f"Pathwise() follows one patient, and '{name}' differs between patients; use "
-                "engine.gradient.MartingaleCritic()"
+                f"Pathwise() follows one patient, and {what} differs between patients "
+                f"({numbers.min():g} to {numbers.max():g}); use engine.gradient.MartingaleCritic()"
             )
     if len(set(map(id, arguments.regimens))) > 1:
         raise InvalidInput("Pathwise() follows one patient; give one regimen")
@@ -152,10 +165,13 @@ def _by_langevin(method: Langevin, problem: Problem) -> Gradient:
         raise InvalidInput("Pathwise(Langevin(...)) counts no firings; use Pathwise()")
     one_path = paths(method.dt, arguments, problem.targets, problem.outcome.tally)
     typical = central(arguments)
-    _refuse_switches(mean_field(typical, problem.outcome.tally, time_grid(typical, 200)))
+    mean_path = mean_field(typical, problem.outcome.tally, time_grid(typical, 200))
+    _refuse_switches(mean_path)
     key = jax.random.wrap_key_data(jnp.asarray(arguments.key))
     keys = jax.random.split(key, arguments.num_patients * arguments.num_replicates)
-    values, slopes = (np.asarray(part, np.float64) for part in jax.jit(jax.vmap(one_path))(keys))
+    found = jax.jit(jax.vmap(one_path))(keys)
+    values, slopes, is_too_long = (np.asarray(part, np.float64) for part in found)
+    _refuse_long_steps(method.dt, is_too_long, mean_path)
     for label, column in zip(problem.labels, slopes.T, strict=True):
         if not np.any(column):
             raise InvalidInput(
@@ -186,3 +202,19 @@ def _refuse_switches(path: MeanField) -> None:
                 f"{FEWEST_MOLECULES:g} molecules, a switch that real numbers do not describe (the "
                 "gradient can be a third off); use engine.gradient.MartingaleCritic()"
             )
+
+
+def _refuse_long_steps(dt: float, is_too_long: np.ndarray, path: MeanField) -> None:
+    """No step took more than there was: the paths would be those of another equation."""
+    if not is_too_long.any():
+        return
+    losses = path.rates @ np.maximum(-net_changes(path.network), 0.0).T
+    is_lost = (path.states > 0) & (losses > 0)
+    lives = np.where(is_lost, path.states / np.where(is_lost, losses, 1.0), np.inf).min(axis=0)
+    name = path.network.species_names[int(np.argmin(lives))]
+    raise InvalidInput(
+        f"Pathwise(Langevin(dt={dt:g})): on {int(is_too_long.sum())} of {len(is_too_long)} paths a "
+        f"step would take more molecules of a species than there are ('{name}' lives "
+        f"{lives.min():.2g} on the mean path); give a dt below {min(dt, lives.min()):.2g}, or use "
+        "engine.gradient.Pathwise() or CoupledDifference()"
+    )

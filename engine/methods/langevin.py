@@ -106,18 +106,21 @@ def step(model: LaneModel, dt: float, constants: Constants, lanes: Lanes) -> Lan
     propensities = materialise(constants.is_running, model.propensities(values))
     is_too_long = overdrawn(model.net_changes, lanes.counts, [a * wanted for a in propensities])
     # Then nothing happens any more: the counts stay for a message to look at.
-    is_reached, elapsed = is_reached | is_too_long, jnp.where(is_too_long, jnp.float32(0), wanted)
+    elapsed = jnp.where(is_too_long, jnp.float32(0), wanted)
     extents, generator = _extents(propensities, elapsed, lanes.generator)
-    extents, generator = materialise(constants.is_running, (extents, generator))
-    counts = limited(model.net_changes, lanes.counts, extents)
-    counts = materialise(constants.is_running, counts)
+    total = reduce(jnp.add, propensities)
+    extents, generator, total = materialise(constants.is_running, (extents, generator, total))
+    moved = limited(model.net_changes, lanes.counts, extents)
+    moved = materialise(constants.is_running, moved)
+    # A propensity that is no number would make counts that are none, in no time too.
+    is_finite = total < jnp.inf
+    is_moved = is_taken & is_finite
+    counts = tuple(jnp.where(is_moved, a, b) for a, b in zip(moved, lanes.counts, strict=True))
+    is_reached = is_reached | is_too_long | ~is_finite
     remaining, compensation = counted_down(lanes, elapsed, is_reached)
     remaining = held_for_events(model, constants, counts, remaining, is_taken)
-    total = propensities[0]
-    for a in propensities[1:]:
-        total = total + a
     return Lanes(
-        tuple(jnp.where(is_taken, a, b) for a, b in zip(counts, lanes.counts, strict=True)),
+        counts,
         generator,
         jnp.where(is_taken, remaining, lanes.remaining),
         jnp.where(is_taken, compensation, lanes.compensation),
@@ -141,7 +144,10 @@ def _extents(
 def extent(propensity: Array, elapsed: Array, noise: Array) -> Array:
     """How far a reaction goes in a step: its mean, and its noise of variance 1."""
     mean = propensity * elapsed
-    return mean + jnp.sqrt(mean) * noise
+    # The root has no derivative at 0, where nothing happens: none is taken there.
+    is_on = mean > 0
+    root = jnp.where(is_on, jnp.sqrt(jnp.where(is_on, mean, jnp.float32(1))), jnp.float32(0))
+    return mean + root * noise
 
 
 def _outcome(total: Array, is_too_long: Array) -> Array:
@@ -162,7 +168,7 @@ def taken(net_changes: np.ndarray, species: int, extents: Sequence[Array]) -> Ar
 
 def overdrawn(net_changes: np.ndarray, counts: Sequence[Array], extents: Sequence[Array]) -> Array:
     """Where the extents take more of some species than there is."""
-    is_any = jnp.zeros(extents[0].shape, bool)
+    is_any = jnp.zeros(counts[0].shape, bool)
     for species, count in enumerate(counts):
         total = taken(net_changes, species, extents)
         if total is not None:
@@ -174,13 +180,17 @@ def overdrawn(net_changes: np.ndarray, counts: Sequence[Array], extents: Sequenc
 def limited(
     net_changes: np.ndarray, counts: Sequence[Array], extents: Sequence[Array]
 ) -> tuple[Array, ...]:
-    """Counts after every reaction went its extent, or the part of it that there is enough for."""
+    """Counts after every reaction went its extent, or the part of it that there is enough for.
+
+    Continuous and, but for the kinks, differentiable in counts and extents.
+    """
     one, parts = jnp.float32(1), [jnp.ones_like(e) for e in extents]
     for species, count in enumerate(counts):
         total = taken(net_changes, species, extents)
         if total is None:
             continue
-        share = jnp.where(total > count, count / jnp.maximum(total, jnp.float32(1e-37)), one)
+        is_short = total > count
+        share = jnp.where(is_short, count / jnp.where(is_short, total, one), one)
         for j, change in enumerate(net_changes[:, species].tolist()):
             if change:
                 is_taking = jnp.float32(change) * extents[j] < 0
@@ -190,6 +200,6 @@ def limited(
         for j, change in enumerate(net_changes[:, species].tolist()):
             if change:
                 count = count + jnp.float32(change) * (parts[j] * extents[j])
-        # The last species of many may be below 0 by rounding.
-        result.append(jnp.maximum(count, jnp.float32(0)))
+        # The last species of many may be below 0 by rounding; at 0 a maximum has half a slope.
+        result.append(jnp.where(count < 0, jnp.float32(0), count))
     return tuple(result)

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 import engine
-from engine.gradient import DoseDuration, InitialCount, Outcome, Pathwise, PopulationMean
+from engine.gradient import DoseDuration, DoseRate, InitialCount, Outcome, Pathwise, PopulationMean
 from tests.gradient.problems import BIRTH_DEATH, CASES, TELEGRAPH, check_gradient, estimated
 from tests.gradient.test_doses import BOLUSES, DRIVEN, END, PEAKED, PK, DoseAmount, DoseTime, slope
 from tests.gradient.test_doses import Arguments as Given
-from tests.simulation import network
+from tests.simulation import network, run
 
 
 def test_a_linear_network_is_exact() -> None:
@@ -150,6 +150,15 @@ def test_langevin_says_what_it_cannot_move() -> None:
     both = engine.Regimen([engine.Dose(1.0, 1.0, into="drug"), engine.Dose(1.0, 1.0, into="drug")])
     assert "both ways" in refused(DoseTime(0), regimen=both)
     assert "both ways" in refused(DoseTime(0), regimen=engine.Regimen(engine.Dose(5.0, into="X")))
+    # Two records closer than a time is moved: one would pass the other.
+    near = engine.Regimen([engine.Dose(9.0, 1.0, into="X"), engine.Dose(9.0, 1.000005, into="X")])
+    assert "both ways" in refused(DoseTime(0), regimen=near)
+    assert "both ways" in refused(DoseTime(1), regimen=near)
+    rated = engine.Regimen(engine.Dose(500.0, 0.5, into="X", rate=250.0))
+    for target in (DoseAmount(0), DoseRate(0)):
+        assert "an infusion of rate=250 whose end moves with it; give duration=2" in refused(
+            target, regimen=rated
+        )
     late = engine.Regimen(engine.Dose(5.0, GIVEN_END + 1.0, into="X"))
     assert "does not influence" in refused(DoseAmount(0), regimen=late)
     assert "cannot do 'mean of g'" in refused(PopulationMean("g", [1.0, 1.0]), regimen=REGIMEN)
@@ -174,3 +183,88 @@ def refusal_of_population() -> str:
     with pytest.raises(engine.InvalidInput) as caught:
         estimated(BIRTH_DEATH, Pathwise(), engine.FinalValue("X"), "k", 2, params={"k": [1.0, 2.0]})
     return str(caught.value)
+
+
+@pytest.mark.parametrize("method", [engine.ODE(), engine.Langevin(dt=0.05)])
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"clearance": [0.2, 0.4]}, r"input 'drug' \(rates\) differs .* \(0.2 to 0.4\); use"),
+        ({"absorption": engine.ZeroOrder([0.5, 1.0])}, r"input 'drug' \(duration\) differs"),
+        ({"bioavailability": [0.5, 0.5]}, ""),
+    ],
+)
+def test_pharmacokinetics_of_patients_are_refused(
+    method: engine.ODE | engine.Langevin, numbers: dict[str, object], said: str
+) -> None:
+    """The first patient's drug would have stood for everyone's."""
+
+    def estimate() -> None:
+        engine.gradient.estimate(
+            GIVEN,
+            Pathwise(method),
+            engine.FinalValue("X"),
+            "s",
+            GIVEN_END,
+            key=jax.random.key(2),
+            num_patients=2,
+            inputs={"drug": engine.OneCompartment(**{"clearance": 0.4, "volume": 1.0, **numbers})},
+            regimen=REGIMEN,
+        )
+
+    if not said:
+        return estimate()
+    with pytest.raises(engine.InvalidInput, match=said):
+        estimate()
+
+
+def langevin_slopes(model, dt: float, wrt, end: float, outcome=None, num: int = 200, **more):
+    return engine.gradient.estimate(
+        model,
+        Pathwise(engine.Langevin(dt=dt)),
+        outcome or engine.FinalValue("X"),
+        wrt,
+        end,
+        key=jax.random.key(3),
+        num_patients=num,
+        **more,
+    )
+
+
+def test_langevin_paths_keep_what_is_conserved_at_zero() -> None:
+    """X comes to 0 on the way: a guard of each species alone makes more of both together."""
+    model = network({"X": 20, "Y": 0}, [("X -> Y", 1.0)])
+    both = engine.FinalValue("X + Y")
+    found = langevin_slopes(model, 0.05, InitialCount("X"), 8.0, both)
+    assert found.value == pytest.approx(20.0, abs=1e-3)
+    assert found.gradient == pytest.approx([1.0], abs=1e-3)
+
+
+def test_a_langevin_tangent_passes_a_species_that_is_empty() -> None:
+    """Nothing happens until the dose at 1: X(0) decays on the mean, as it does later."""
+    model = network({"X": 0}, [("X -> 0", 1.0)])
+    regimen = engine.Regimen(engine.Dose(1000, 1.0, into="X"))
+    found = langevin_slopes(model, 0.01, InitialCount("X"), 2.0, regimen=regimen)
+    result = check_gradient(found, np.array([0.99**200]), np.array([1e-4]))
+    assert result, result.message
+    assert not check_gradient(found, np.array([1.05 * 0.99**200]), np.array([1e-4]))
+
+
+def test_langevin_paths_say_which_step_is_needed() -> None:
+    """X lives 0.1: a step of 0.3 would take three times what there is."""
+    model = network({"X": 1000}, [("0 -> X", 10_000.0), ("X -> 0", 10.0)])
+    with pytest.raises(engine.InvalidInput, match=r"dt=0.3.*'X' lives 0\.1 .* dt below 0\.1, or"):
+        langevin_slopes(model, 0.3, InitialCount("X"), 1.0)
+    assert np.isfinite(langevin_slopes(model, 0.05, InitialCount("X"), 1.0).gradient).all()
+
+
+def test_langevin_paths_have_the_propensities_of_the_method() -> None:
+    """Pairs of 40 molecules: x (x - 1) / 2 and not x^2 / 2, which takes one of 40 more of them."""
+    model, method = network({"P": 40}, [("2 P -> 0", 0.02)]), engine.Langevin(0.02)
+    simulated = run(model, np.array([2.0]), 8000, method=method)["P"][:, 0]
+    found = langevin_slopes(model, 0.02, InitialCount("P"), 2.0, engine.FinalValue("P"), 8000)
+    mean, error = simulated.mean(), simulated.std() / np.sqrt(8000)
+    error = np.hypot(error, found.value_standard_error)
+    assert abs(found.value - mean) < 4.5 * error
+    # On x^2 / 2 the mean is 0.43 lower.
+    assert abs(found.value - 0.43 - mean) > 4.5 * error

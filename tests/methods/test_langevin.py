@@ -233,9 +233,18 @@ def test_refusals_and_failures() -> None:
         engine.Langevin(0.1, block=0)
     with pytest.raises(engine.InvalidInput, match=r"Langevin integrates reaction 'birth'"):
         langevin(immigration_death(), [1.0], 1, tallies={"n": FiringCount("birth")})
-    model = network({"X": 5}, [("0 -> X", Formula("1 / (X - X)"))])
-    found = langevin(model, [1.0], 2, is_failure_raised=False)
-    assert np.all(found.status != Status.COMPLETE) and np.all(np.isnan(found["X"]))
+
+
+@pytest.mark.parametrize("law", ["1 / (X - X)", "sqrt(60 - X)"])
+@pytest.mark.parametrize("block", [1, 64])
+def test_a_propensity_that_is_no_number_is_called_invalid(law: str, block: int) -> None:
+    """Whatever step of a block it comes in: its counts must not overflow first."""
+    model = network({"X": 5, "Y": 5}, [("0 -> X", 100.0), ("0 -> Y", Formula(law))])
+    method = engine.Langevin(0.05, block=block)
+    found = run(model, [3.0], 20, method=method, is_failure_raised=False)
+    assert np.all(found.status == Status.INVALID_PROPENSITY) and np.all(np.isnan(found["X"]))
+    with pytest.raises(engine.SimulationFailed, match=r"has propensity (inf|nan) at X=[1-9]"):
+        run(model, [3.0], 20, method=method)
 
 
 def test_stationary_law_of_a_fast_process_is_gaussian() -> None:
