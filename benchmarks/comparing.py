@@ -70,7 +70,7 @@ def curves(
     records: Sequence[Record], panels: Sequence[str], x: str, y: str, labels: tuple[str, str]
 ) -> Figure:
     """A panel per network, a line per simulator, both axes logarithmic."""
-    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(panels) + 1.2, 3.4), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for panel, axis in zip(panels, axes, strict=True):
         inside = of(records, network=panel) if len(panels) > 1 else list(records)
@@ -79,7 +79,8 @@ def curves(
             weight = 2.2 if name.startswith(ENGINE) else 1.0
             axis.plot(*zip(*line, strict=True), marker="o", ms=3, lw=weight, label=name)
         axis.set(xscale="log", yscale="log", xlabel=labels[0], ylabel=labels[1], title=panel)
-        axis.legend(fontsize=7, frameon=False)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right center", fontsize=7, frameon=False)
     return figure
 
 
