@@ -10,17 +10,15 @@ Use when reactions number hundreds or more. Fastest when each reaction changes f
 propensities. What is compiled grows with the number of different forms of laws.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
-from jax import Array, lax
+from jax import Array
 
-from engine.kernel import levels, random
+from engine.kernel import random
 from engine.kernel.materialise import materialise
 from engine.kernel.model import LaneModel
-from engine.kernel.state import Constants, Lanes, Packing, Stepper
+from engine.kernel.state import Constants, Lanes, Stepper
 from engine.kinetics.templates import Template
 from engine.methods import sparse_thinning as thinning
 from engine.methods.advancing import nothing_rare
@@ -28,14 +26,13 @@ from engine.methods.jumping import LOOKS, arrival, count_down, tally, watched
 from engine.methods.options import stepper_of
 from engine.methods.propensity_tree import (
     Tree,
-    blank,
     descend,
     for_each,
     refreshed,
-    replaced,
     share_of,
 )
-from engine.methods.sparse_laws import ceilings, entrants, propensities, slots
+from engine.methods.sparse_laws import ceilings, entrants, propensities, slots, taken
+from engine.methods.sparse_packing import PACKING
 from engine.methods.sparse_tables import Tables, tables_of
 from engine.network.expressions import symbols
 from engine.network.network import ReactionNetwork
@@ -204,11 +201,11 @@ def candidates(
     """The propensities of the chosen reactions at a time to go, and their bounds in the tree."""
     (counts,) = lanes.counts
     lane = jnp.arange(chosen.shape[0], dtype=jnp.int32)
-    bound = _taken(lanes.cache[0], lane * jnp.int32(tables.num_leaves) + chosen)
+    bound = taken(lanes.cache[0], lane * jnp.int32(tables.num_leaves) + chosen)
     moving, found = thinning.moving_at(model, constants, left), bound
     thinned = [t for t in tables.templates.templates if t.moving]
     for template, places in zip(thinned, tables.places, strict=True):
-        member = _taken(jnp.asarray(places), chosen)
+        member = taken(jnp.asarray(places), chosen)
         values = _slots(template, counts, lanes.cache[2], lane, member)
         law = propensities(template, {**values, **moving}, lane.shape)
         found = jnp.where(member < jnp.int32(len(template.reactions)), law, found)
@@ -274,10 +271,10 @@ def updated(
             if moving is None or not template.moving:
                 found = propensities(template, values, lane.shape)
             else:
-                now = {n: _taken(moving.now[n], lane) for n in template.moving}
+                now = {n: taken(moving.now[n], lane) for n in template.moving}
                 ends = {n: _both_taken(moving.window[n], lane) for n in now}
                 found = ceilings(template, values, now, ends, lane.shape)
-            leaf = _taken(leaves, entry)
+            leaf = taken(leaves, entry)
             place = lane * jnp.int32(tables.num_leaves) + leaf
             spare = jnp.int32(known.shape[0] - 1)
             place = jnp.where(leaf == jnp.int32(tables.num_leaves), spare, place)
@@ -287,12 +284,8 @@ def updated(
     return refreshed(is_running, tables, tree._replace(leaves=found_leaves), fired)
 
 
-def _taken(table: Array, index: Array) -> Array:
-    return table.at[index].get(mode="promise_in_bounds")
-
-
 def _both_taken(interval: tuple[Array, Array], index: Array) -> tuple[Array, Array]:
-    return _taken(interval[0], index), _taken(interval[1], index)
+    return taken(interval[0], index), taken(interval[1], index)
 
 
 def _slots(
@@ -302,7 +295,7 @@ def _slots(
     owner = lane if fixed.shape[0] > 1 else jnp.zeros_like(lane)
     return slots(
         template,
-        _taken(jnp.asarray(entrants(template)), entry),
+        taken(jnp.asarray(entrants(template)), entry),
         lambda column: counts.at[column, lane].get(mode="promise_in_bounds"),
         lambda column: fixed.at[owner, column].get(mode="promise_in_bounds"),
     )
@@ -328,98 +321,3 @@ def _looked(model: LaneModel) -> frozenset[str]:
     if not looked:
         return frozenset()
     return frozenset().union(*map(symbols, [*looked, *model.program.rules.values()]))
-
-
-# How the counts are laid out, and what is kept from step to step.
-
-
-def stacked(model: LaneModel, counts: tuple[Array, ...], num_lanes: int) -> tuple[Array, ...]:
-    """One array (S + 2, L): behind the species a count of one, and a spare one."""
-    # What all lanes share is one column, broadcast: an array per species would be compiled apart.
-    shared = [count if count.ndim == 0 else jnp.int32(0) for count in counts]
-    column = jnp.stack([*shared, jnp.int32(1), jnp.int32(0)])
-    own = {row: count for row, count in enumerate(counts) if count.ndim}
-    if len(own) == len(counts):
-        ends = jnp.broadcast_to(column[-2:, None], (2, num_lanes))
-        return (jnp.concatenate([jnp.stack(list(own.values())), ends]),)
-    table = jnp.broadcast_to(column[:, None], (len(counts) + 2, num_lanes))
-    if own:
-        table = table.at[np.array(list(own))].set(jnp.stack(list(own.values())))
-    return (table,)
-
-
-def columns(model: LaneModel, counts: tuple[Array, ...]) -> tuple[Array, ...]:
-    """An array per species again."""
-    return tuple(counts[0][i] for i in range(len(model.network.species)))
-
-
-def rows(counts: tuple[Array, ...], positions: Sequence[int]) -> list[Array]:
-    """The counts of some species, (k, L)."""
-    if not positions:
-        return []
-    chosen = np.asarray(positions)
-    if np.array_equal(chosen, np.arange(chosen[0], chosen[0] + len(chosen))):
-        return [counts[0][int(chosen[0]) : int(chosen[-1]) + 1]]
-    return [counts[0][chosen]]
-
-
-def empty(model: LaneModel, constants: Constants) -> tuple[Array, ...]:
-    """Trees of lanes that have not begun, the fixed numbers, and the windows of what moves."""
-    tables = tables_of(model.program)
-    none = jnp.full_like(constants.stop, thinning.NO_WINDOW)
-    ends = (none,) if model.is_thinned else ()
-    return (*blank(tables, constants.stop.shape[0]), _fixed(model, constants), *ends)
-
-
-def filled(
-    model: LaneModel, constants: Constants, lanes: Lanes, is_stopped: Array, is_stale: Array
-) -> tuple[Array, ...]:
-    """The trees, those of stale lanes made anew, and the rest.
-
-    What moves is left at 0 there: the first step of the next segment bounds it.
-    """
-    tables = tables_of(model.program)
-    (counts,) = lanes.counts
-    # Numbers that all patients share never change.
-    fixed = lanes.cache[2] if lanes.cache[2].shape[0] == 1 else _fixed(model, constants)
-    ends = tuple(jnp.where(is_stopped, jnp.float32(thinning.NO_WINDOW), e) for e in lanes.cache[3:])
-    order = jnp.nonzero(is_stale, size=is_stale.shape[0], fill_value=0)[0].astype(jnp.int32)
-
-    def rebuild(k: Array, tree: Tree) -> Tree:
-        lane = order[k]
-        mine = counts[:, lane]
-        numbers = fixed[lane if fixed.shape[0] > 1 else 0]
-        leaves = jnp.zeros((len(tables.leaves),), jnp.float32)
-        for template in tables.templates.templates:
-            if template.moving:
-                continue
-            values = slots(
-                template,
-                jnp.asarray(entrants(template)[:-1]),
-                lambda column: _taken(mine, column),
-                lambda column: _taken(numbers, column),
-            )
-            found = propensities(template, values, template.reactions.shape)
-            positions = jnp.asarray(tables.leaves[template.reactions])
-            leaves = leaves.at[positions].set(found, mode="promise_in_bounds", unique_indices=True)
-        return replaced(tables, tree, lane, leaves)
-
-    number = jnp.sum(is_stale, dtype=jnp.int32)
-    old = Tree(*lanes.cache[:2])
-    return (*lax.fori_loop(jnp.int32(0), number, rebuild, old), fixed, *ends)
-
-
-def _fixed(model: LaneModel, constants: Constants) -> Array:
-    """What stands still between two stops, (L, F), or (1, F) where all patients share it."""
-    tables = tables_of(model.program)
-    inputs = levels.values_at(model.layout, constants.levels, constants.span)
-    still = (inputs[name] for name in tables.templates.levels)
-    values = (*constants.coefficients, *constants.variables, *still)
-    is_shared = all(value.ndim == 0 for value in values)
-    num_rows = 1 if is_shared else constants.stop.shape[0]
-    # One more number, so that there is one: a law may be made of counts alone.
-    literals = [jnp.float32(value) for value in (*tables.templates.literals, 1.0)]
-    return jnp.stack([jnp.broadcast_to(v, (num_rows,)) for v in (*values, *literals)], axis=1)
-
-
-PACKING = Packing(stacked, columns, rows, empty, filled)

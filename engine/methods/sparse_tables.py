@@ -154,7 +154,7 @@ def _changes(net_changes: np.ndarray, spare: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _joined(lists: Sequence[Sequence[int]], filler: int) -> Lists:
-    lengths = np.array([*map(len, lists)], np.int32)
+    lengths = np.array(list(map(len, lists)), np.int32)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int32)
     items = [entry for found in lists for entry in found] + [filler]
     return Lists(starts, lengths, np.array(items, np.int32), filler)
