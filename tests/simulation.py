@@ -1,6 +1,6 @@
 """Short ways to write a network and to simulate it, for tests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -51,3 +51,16 @@ def run(
 def still(**parts: Any) -> dict[str, Any]:
     """Parts of a network in which nothing happens by itself (a reaction without a rate)."""
     return {"reactions": [engine.Reaction("0 -> idle", engine.MassAction(0.0))], **parts}
+
+
+def assert_same_on_other_lanes(
+    base: engine.Ensemble, simulated: Callable[..., engine.Ensemble]
+) -> None:
+    """Bit for bit the same for other numbers of lanes and steps; `simulated` takes a method."""
+    for lanes, block in ((48, 1), (128, 7)):
+        found = simulated(method=engine.Direct(lanes=lanes, block=block))
+        np.testing.assert_array_equal(found.counts, base.counts)
+        np.testing.assert_array_equal(found.num_events, base.num_events)
+        np.testing.assert_array_equal(found.num_steps, base.num_steps)
+        for name, values in found.tallies.items():
+            np.testing.assert_array_equal(values, base.tallies[name], err_msg=name)

@@ -13,7 +13,7 @@ from engine.kinetics.templates import templates_of
 from engine.methods import direct_sparse, propensity_tree, sparse_tables
 from tests import test_truth
 from tests.kernel import test_rare
-from tests.simulation import network, run
+from tests.simulation import assert_same_on_other_lanes, network, run
 from tests.statistics import (
     assert_holds_and_twin_fails,
     check_distribution,
@@ -22,12 +22,6 @@ from tests.statistics import (
 )
 
 BITS = 44
-
-
-@pytest.fixture
-def forced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every network counts as large."""
-    monkeypatch.setattr(direct_sparse, "MANY", 0)
 
 
 def chain(num: int, wrong: float = 1.0) -> tuple[engine.ReactionNetwork, np.ndarray]:
@@ -173,12 +167,7 @@ def test_lanes_and_blocks(forced: None) -> None:
     """Bit for bit the same for any number of lanes and steps."""
     base = simulated()
     assert base.counts[:, -1, 2].min() >= 0 and len(np.unique(base.tallies["area"])) == 100
-    for lanes, block in ((48, 1), (128, 7)):
-        found = simulated(method=engine.Direct(lanes=lanes, block=block))
-        np.testing.assert_array_equal(found.counts, base.counts)
-        np.testing.assert_array_equal(found.num_events, base.num_events)
-        for name, values in found.tallies.items():
-            np.testing.assert_array_equal(values, base.tallies[name], err_msg=name)
+    assert_same_on_other_lanes(base, simulated)
 
 
 def test_doses_events_and_tallies_as_in_the_dense_step(monkeypatch: pytest.MonkeyPatch) -> None:

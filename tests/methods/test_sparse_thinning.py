@@ -10,7 +10,7 @@ from engine import Dose, Formula, Regimen
 from engine.dosing.pharmacokinetics import InfusionRate
 from engine.methods import direct_sparse, sparse_laws, sparse_thinning
 from tests.methods import test_direct_inputs as inputs
-from tests.simulation import network, run
+from tests.simulation import assert_same_on_other_lanes, network, run
 from tests.statistics import (
     CheckResult,
     assert_holds_and_twin_fails,
@@ -21,12 +21,6 @@ from tests.statistics import (
 )
 
 Array = np.ndarray
-
-
-@pytest.fixture
-def forced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every network counts as large."""
-    monkeypatch.setattr(direct_sparse, "MANY", 0)
 
 
 # Every law and every form of dosing, against inhomogeneous Poisson laws.
@@ -255,13 +249,7 @@ def test_lanes_and_blocks(forced: None) -> None:
     """Bit for bit the same for any number of lanes and steps."""
     base = simulated()
     assert len(np.unique(base.tallies["area"])) == 100
-    for lanes, block in ((48, 1), (128, 7)):
-        found = simulated(method=engine.Direct(lanes=lanes, block=block))
-        np.testing.assert_array_equal(found.counts, base.counts)
-        np.testing.assert_array_equal(found.num_events, base.num_events)
-        np.testing.assert_array_equal(found.num_steps, base.num_steps)
-        for name, values in found.tallies.items():
-            np.testing.assert_array_equal(values, base.tallies[name], err_msg=name)
+    assert_same_on_other_lanes(base, simulated)
 
 
 def test_doses_events_and_tallies_as_in_the_dense_step(monkeypatch: pytest.MonkeyPatch) -> None:
