@@ -17,7 +17,7 @@ from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments, another_key
 from engine.gradient.coupling import coupled, pair_tallies, pair_values
 from engine.gradient.directions import Direction
-from engine.gradient.dose_targets import DoseAmount, IndividualDoses
+from engine.gradient.dose_targets import DoseAmount
 from engine.gradient.problem import Problem, influences
 from engine.gradient.regression import mean_and_error
 from engine.gradient.result import Gradient
@@ -99,7 +99,7 @@ class CoupledDifference:
         number = arguments.num_patients
         if target.is_whole or is_molecules(arguments, target):
             return (*_resolved(target, pairs.run(1.0, problem)), [])
-        size = size_of(arguments, target)
+        size = target.size(arguments)
         if self.step is not None:
             return (*_resolved(target, pairs.run(self.step * size, problem)), [])
         pilot = max(SMALLEST_PILOT, int(PILOT_SHARE * number))
@@ -197,21 +197,6 @@ def _best_step(h: np.ndarray, d: np.ndarray, se: np.ndarray, more: float) -> flo
         if error_and_bias < least:
             best, least = float(step), error_and_bias
     return best
-
-
-def size_of(arguments: Arguments, target: Target) -> float:
-    """What a relative step is a share of."""
-    if isinstance(target, IndividualDoses):
-        return target.size(arguments)
-    value = np.abs(target.value(arguments))
-    weights = np.abs(np.asarray(target.weights(arguments)))
-    typical = float(np.median(value)) / max(float(np.median(weights)), 1e-300)
-    if typical > 0 and not target.is_signed:
-        return typical
-    if isinstance(target, DoseAmount):
-        amounts = [getattr(d, "amount", 0.0) for r in arguments.regimens for d in r.doses]
-        return max(amounts) or 1.0
-    return 1.0
 
 
 def is_molecules(arguments: Arguments, target: Target) -> bool:

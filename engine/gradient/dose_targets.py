@@ -79,6 +79,13 @@ class DoseAmount(Target):
         """The amount."""
         return _per_regimen([d.amount for d in _doses(arguments, self.index)])
 
+    def size(self, arguments: Arguments) -> float:
+        """The typical amount; the largest of all doses where that is 0."""
+        if np.median(np.abs(self.value(arguments))) > 0:
+            return super().size(arguments)
+        amounts = [getattr(d, "amount", 0.0) for r in arguments.regimens for d in r.doses]
+        return max(amounts) or 1.0
+
     def moved(self, arguments: Arguments, change: np.ndarray) -> Arguments:
         """Another amount."""
         return _shifted(arguments, self.index, "amount", change)

@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments
-from engine.gradient.coupled_difference import check_influence, is_molecules, size_of
+from engine.gradient.coupled_difference import check_influence, is_molecules
 from engine.gradient.dose_targets import DoseTime
 from engine.gradient.outcome import Outcome
 from engine.gradient.problem import Problem, SameOutcome, checked_values
@@ -103,7 +103,7 @@ class RandomPerturbation:
         if isinstance(target, DoseTime):
             first, middle, last = surroundings(arguments, target)
             return self.step * min(middle - first, last - middle)
-        step = self.step * size_of(arguments, target)
+        step = self.step * target.size(arguments)
         lowest = np.min(value - WIDTH * step * np.asarray(target.weights(arguments)))
         if not target.is_signed and lowest < 0:
             raise InvalidInput(

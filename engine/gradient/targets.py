@@ -46,6 +46,12 @@ class Target(ABC):
         """How far each patient's number moves with the target, 1 or (num_patients,)."""
         return 1.0
 
+    def size(self, arguments: Arguments) -> float:
+        """What a relative step is a share of: the typical number, 1 where that is 0."""
+        weights = np.abs(np.asarray(self.weights(arguments)))
+        value = float(np.median(np.abs(self.value(arguments))))
+        return value / max(float(np.median(weights)), 1e-300) or 1.0
+
     def of_patients(self, rows: np.ndarray) -> "Target":
         """The target among some of the patients."""
         return self

@@ -29,7 +29,6 @@ from engine.design.tail import value_at_risk
 from engine.design.verification import tail_estimate
 from engine.errors import InvalidInput
 from engine.gradient import DoseAmount, DoseDuration, Gradient, Outcome, ScoreFunction
-from engine.gradient.coupled_difference import size_of
 from engine.gradient.problem import Problem
 from engine.population.variability import LogNormal
 from tests.design.test_design import DEATH, DECAY, HORIZON, PER_UNIT
@@ -165,9 +164,9 @@ def test_a_coefficient_moves_a_typical_dose_as_much_as_the_dose_itself() -> None
     posed, key = problem(EXPONENT), jax.random.key(1)
     found = gradient_problem(posed, posed.risk, np.array([40.0, -1.0]), key, "n", 5000)
     dose, exponent = found.targets
-    assert size_of(found.arguments, dose) == pytest.approx(40.0)
+    assert dose.size(found.arguments) == pytest.approx(40.0)
     # log gain is normal with this deviation; 5,000 patients know it to 1%.
-    assert size_of(found.arguments, exponent) == pytest.approx(1 / GAIN.sigma, rel=0.06)
+    assert exponent.size(found.arguments) == pytest.approx(1 / GAIN.sigma, rel=0.06)
 
 
 # The tail.
