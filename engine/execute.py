@@ -209,7 +209,7 @@ def _diagnoses(run: Runner, cohort: Cohort, chunk: Chunk, outcome: Outcome) -> t
         (Status.STEP_TOO_LONG, _longest_step),
     ):
         failed = np.flatnonzero(outcome.status == status)
-        if len(failed) and not (run.model.is_thinned and diagnosis is _invalid_propensity):
+        if len(failed):
             found += diagnosis(run, cohort, _last_values(run, chunk, outcome, failed[0]))
     return tuple(found)
 
@@ -262,6 +262,9 @@ def _shortest_life(run: Runner, values: dict[str, Any]) -> tuple[float, str]:
 
 def _invalid_propensity(run: Runner, cohort: Cohort, values: dict[str, Any]) -> list[str]:
     """The first reaction whose propensity is invalid, and its value."""
+    if run.model.is_thinned:
+        # The last values have neither time nor inputs, on which what moves depends.
+        return []
     network = run.model.network
     for reaction, guard in zip(network.reactions, run.model.program.guards, strict=True):
         # What depends on an input, the time or a variable that events change is not known here.

@@ -239,9 +239,9 @@ class TherapyProblem:
         """What the policy gives at numbers of the variables, (V,), by each of its covariates."""
         laws = self._covariates_of_terms
         names = {v.target.index: v.name for v in self.variables if isinstance(v.target, DoseAmount)}
+        medians = {n: law.quantile(np.full_like(SHARES, 0.5)) for n, law in laws.items()}
         curves = []
         for name, law in laws.items():
-            medians = {n: one.quantile(np.full_like(SHARES, 0.5)) for n, one in laws.items()}
             covariates = {**medians, name: law.quantile(SHARES)}
             moved = {d for term in self.terms if term.covariate == name for d in term.doses}
             amounts = self._amounts(values, covariates).amounts

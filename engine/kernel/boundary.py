@@ -65,7 +65,6 @@ def serve(
     save_index, status = course.save_index + is_saved.astype(jnp.int32), course.status
     is_over = is_live & ((save_index >= num_times) | (status != jnp.int32(Status.COMPLETE)))
     num_stops = course.num_stops + (is_reached & (lanes.num_steps > 0)).astype(jnp.int32)
-
     ended = jnp.where(is_over, course.row, machine.written.ended)
 
     stop = _next_stop(patients, course.row, save_index, course.dose_index, next_event)

@@ -113,13 +113,18 @@ def _path_panel(axes: Axes, result: Result) -> None:
         axes.plot(values[:, column], color=COLOURS[column % len(COLOURS)], label=label)
         axes.plot(len(values), result["values"][column], "o", color=COLOURS[column % len(COLOURS)])
     if np.all(values > 0):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
-        axes.tick_params(axis="y", which="minor", labelsize=8)
+        _logarithmic(axes)
     axes.set_xlabel("step of the optimiser")
     axes.set_ylabel("design variables")
     axes.legend(frameon=False, fontsize=9)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic axis with plain numbers, whatever few decades it spans."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(axis="y", which="minor", labelsize=8)
 
 
 def _plane_panel(axes: Axes, result: Result) -> None:
@@ -166,10 +171,7 @@ def _policy_panel(axes: Axes, result: Result, covariate: str) -> None:
     if any(one.get("shares") for one in result["alternatives"]):
         axes.plot([], [], "-", color="#555555", lw=1, label="a dose for each subgroup")
     axes.plot([], [], "--", color="#555555", lw=1, label="one size for all")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="y", which="minor", labelsize=8)
+    _logarithmic(axes)
     units = {name: law.get("unit", "") for name, law in result["spec"]["population"].items()}
     unit = units.get(covariate, "")
     axes.set_xlabel(f"{covariate} of the patient" + (f" ({unit})" if unit else ""))
