@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from engine.report.figures import COLOURS, STYLE
 from engine.report.tables import TextTable
@@ -120,11 +121,11 @@ def _path_panel(axes: Axes, result: Result) -> None:
 
 
 def _logarithmic(axes: Axes) -> None:
-    """A logarithmic axis with plain numbers, whatever few decades it spans."""
+    """A logarithmic axis with plain numbers, a part of a decade or some decades long."""
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="y", which="minor", labelsize=8)
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _plane_panel(axes: Axes, result: Result) -> None:
