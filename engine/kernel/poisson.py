@@ -4,37 +4,38 @@ from collections.abc import Sequence
 from typing import Literal
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from engine.kernel.materialise import materialise
+from engine.kernel.random import estrin, minus_log
 
 # Below this mean the distribution is inverted term by term, above it by an expansion.
 INVERSION_BELOW = 5.0
-# Terms of the inversion: a Poisson number of mean 5 exceeds this with a probability of 8e-8, about
-# that of the last of the 2**23 uniform numbers. A loop that ends when all lanes are done, and looks
-# at the means below 5 only, took twice as long.
+# Terms of the inversion, an even number: a Poisson number of mean 5 exceeds this with a probability
+# of 8e-8, about that of the last of the 2**23 uniform numbers. A loop that ends when all lanes are
+# done, and looks at the means below 5 only, took twice as long.
 MAX_TERMS = 20
 _LARGEST = 2.0**30
 
-# z / (2 u - 1) of the normal quantile z, in w = -log(4 u (1 - u)) scaled from [0, 15.5] to [-1, 1]:
-# fitted at Chebyshev's points, error of z below 1e-6 at every u of `_share`.
+# z / (2 u - 1) of the normal quantile z, in w = -log(4 u (1 - u)) scaled from [0, 15.5] to [-1, 1],
+# constant first: fitted at Chebyshev's points, error of z below 1.2e-6 at every u of `_share`.
 _LONGEST = 15.5
 _QUANTILE = (
-    7.1134657e-3,
-    -1.0793086e-2,
-    -1.7966725e-2,
-    4.1641480e-2,
-    -1.0848762e-2,
-    -2.8990989e-2,
-    4.3226196e-2,
-    -5.6009520e-2,
-    6.0983781e-2,
-    -3.0809932e-2,
-    -4.1373235e-2,
-    1.6736203e-1,
-    -4.4534318e-1,
-    1.9611160,
     3.7010387,
+    1.9611160,
+    -4.4534318e-1,
+    1.6736203e-1,
+    -4.1373235e-2,
+    -3.0809932e-2,
+    6.0983781e-2,
+    -5.6009520e-2,
+    4.3226196e-2,
+    -2.8990989e-2,
+    -1.0848762e-2,
+    4.1641480e-2,
+    -1.7966725e-2,
+    -1.0793086e-2,
+    7.1134657e-3,
 )
 
 
@@ -48,14 +49,11 @@ def normal(bits: Array) -> Array:
     """A standard normal number, within +-5.3 (one in ten million lies beyond), from 32 bits.
 
     One polynomial for the whole range, without a square root or a choice between centre and tail:
-    2.5 times as fast as `lax.erf_inv`.
+    3.4 times as fast as `lax.erf_inv`.
     """
     u = _share(bits)
-    w = -jnp.log(jnp.float32(4) * u * (jnp.float32(1) - u))
-    scaled = w * jnp.float32(2 / _LONGEST) - jnp.float32(1)
-    slope = jnp.float32(_QUANTILE[0])
-    for coefficient in _QUANTILE[1:]:
-        slope = slope * scaled + jnp.float32(coefficient)
+    w = minus_log(jnp.float32(4) * u * (jnp.float32(1) - u))
+    slope = estrin(_QUANTILE, w * jnp.float32(2 / _LONGEST) - jnp.float32(1))
     return (jnp.float32(2) * u - jnp.float32(1)) * slope
 
 
@@ -92,37 +90,51 @@ def _poisson(mean: Array, word: Array) -> Array:
 
 
 def _invert(means: Array, bits: Array) -> Array:
-    """How many partial sums of the distribution lie below the uniform number."""
-    term = jnp.exp(-means)
-    missing = _share(bits) - term
-    count = jnp.zeros(means.shape, jnp.int32)
-    for k in range(1, MAX_TERMS + 1):
-        count = count + (missing >= 0).astype(jnp.int32)
-        term = term * (means * jnp.float32(1 / k))
-        missing = missing - term
+    """How many partial sums of the distribution lie below the uniform number.
+
+    In units of the next term what is missing follows r_k+1 = r_k (k + 1) / mean - 1: one operation
+    that waits for the last, and two terms at a time half of one.
+    """
+    one, inverse = jnp.float32(1), jnp.float32(1) / jnp.maximum(means, jnp.float32(1e-15))
+    missing = _share(bits) * jnp.exp(means) - one
+    count = jnp.full(means.shape, MAX_TERMS, jnp.int32)
+    first, second, twice = inverse, inverse + inverse, inverse + inverse
+    for _ in range(MAX_TERMS // 2):
+        after = missing * first - one
+        count = count + _sign(missing) + _sign(after)
+        missing = missing * (first * second) - (second + one)
+        first, second = first + twice, second + twice
     return count
+
+
+def _sign(value: Array) -> Array:
+    """-1 where a number is negative, else 0."""
+    return lax.bitcast_convert_type(value, jnp.int32) >> jnp.int32(31)
 
 
 def _expanded(mean: Array, w: Array) -> Array:
     """floor of mean + sqrt(mean) w + ..., w standard normal; the mean apart, which may be large."""
     safe = jnp.maximum(mean, jnp.float32(1))
     root = jnp.sqrt(safe)
+    # One division, not one for each of three terms.
+    small = jnp.float32(1) / root
     square = w * w
     noise = (
         root * w
         + (jnp.float32(1 / 3) + square * jnp.float32(1 / 6))
-        - w * (jnp.float32(1 / 36) + square * jnp.float32(1 / 72)) / root
-        + (
+        - small * w * (jnp.float32(1 / 36) + square * jnp.float32(1 / 72))
+        + small
+        * small
+        * (
             jnp.float32(-8 / 405)
             + square * (jnp.float32(7 / 810) + square * jnp.float32(1 / 270))
             # The next term, fitted to the exact inverse at means of 100 to 1600.
-            + w
+            + small
+            * w
             * (
                 jnp.float32(0.0172593)
                 - square * (jnp.float32(0.0035247) + square * jnp.float32(0.0013309))
             )
-            / root
         )
-        / safe
     )
     return jnp.clip(jnp.floor(mean + noise), 0.0, _LARGEST).astype(jnp.int32)

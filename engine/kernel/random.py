@@ -8,6 +8,8 @@ any number of lanes, block length, chunk or thread; and a stalled lane needs no 
 because what its generator yields while it waits is never used.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -106,20 +108,32 @@ _LOG_COEFFICIENTS = (
 )
 
 
-def exponential(bits: Array) -> Array:
-    """A unit exponential, -log(u), positive, from 32 random bits; relative error below 2**-21.
+def minus_log(u: Array) -> Array:
+    """-log(u) of positive float32 numbers; relative error below 2**-21, absolute below 2**-22.
 
-    The logarithm is a polynomial in the mantissa on [2/3, 4/3), summed by Estrin's scheme: Horner's
-    chain of operations, each waiting for the last, took a tenth of a step of the direct method.
+    A polynomial in the mantissa on [2/3, 4/3), summed by Estrin's scheme: Horner's chain of
+    operations, each waiting for the last, took a tenth of a step of the direct method.
     """
-    word = lax.bitcast_convert_type(uniform(bits), jnp.int32)
+    word = lax.bitcast_convert_type(u, jnp.int32)
     exponent = (word - jnp.int32(0x3F2AAAAB)) >> jnp.int32(23)
     mantissa = lax.bitcast_convert_type(word - (exponent << jnp.int32(23)), jnp.float32)
     x = mantissa - jnp.float32(1)
-    terms, power = [jnp.float32(c) for c in _LOG_COEFFICIENTS], x
+    series = estrin(_LOG_COEFFICIENTS, x)
+    return series * x + exponent.astype(jnp.float32) * jnp.float32(-0.69314718056)
+
+
+def estrin(coefficients: Sequence[float], x: Array) -> Array:
+    """A polynomial, constant first: as many dependent steps as the logarithm of its degree."""
+    terms, power = [jnp.float32(c) for c in coefficients], x
     while len(terms) > 1:
-        terms = [low + high * power for low, high in zip(terms[::2], terms[1::2], strict=True)]
+        pairs = zip(terms[::2], terms[1::2], strict=False)
+        rest = terms[-1:] if len(terms) % 2 else []
+        terms = [low + high * power for low, high in pairs] + rest
         power = power * power
-    wait = terms[0] * x + exponent.astype(jnp.float32) * jnp.float32(-0.69314718056)
+    return terms[0]
+
+
+def exponential(bits: Array) -> Array:
+    """A unit exponential, -log(u), positive, from 32 random bits."""
     # u rounds to 1 once in 2**25 draws: a wait of zero there would be 0/0 in an absorbed state.
-    return jnp.maximum(wait, jnp.float32(1e-10))
+    return jnp.maximum(minus_log(uniform(bits)), jnp.float32(1e-10))
