@@ -215,8 +215,9 @@ def _tables(
     overrides = _Overrides(conditions, targets, open_names, by_name, pool)
     before, pairs, lane_of = _lanes(frame)
     measurements = pd.to_numeric(frame["measurement"]).to_numpy(float)
-    if not np.all(np.isfinite(measurements)):
-        raise InvalidInput(f"measurement {int(np.argmin(np.isfinite(measurements)))} is no number")
+    if not np.all(is_number := np.isfinite(measurements)):
+        row = np.argmin(is_number) + 1
+        raise InvalidInput(f"row {row} of the measurement table has no number; leave the row out")
     times, row_time = _times(pd.to_numeric(frame["time"]).to_numpy(float), lane_of, len(pairs))
     found = _observables(model, parameters, observables, frame, pool)
     return Tables(
