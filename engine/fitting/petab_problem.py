@@ -275,7 +275,8 @@ def read_petab(path: str | Path, *, solver: Solver | None = None) -> PetabProble
     transformations and parameter scales, normal and Laplace noise, conditions that override
     parameters, compartments and initial values, pre-equilibration, steady-state measurements
     (time `inf`), priors, initial assignments, assignment and rate rules, piecewise functions of
-    time and events at times.
+    time and events at times. PEtab allows further columns, which are not read; where one nearly
+    has the name of a column that its table lacks, a warning says so.
 
     Args:
         path: the YAML file; tables lie beside it.

@@ -18,6 +18,7 @@ from petab.v1.measurements import split_parameter_replacement_list
 
 from engine.errors import InvalidInput
 from engine.fitting.formulas import read_formula
+from engine.fitting.petab_columns import warn_of_misspelt_columns
 from engine.fitting.tables import (
     NOISES,
     SCALES,
@@ -58,7 +59,7 @@ class _Pool:
 
 
 def read_tables(path: str | Path) -> Tables:
-    """Read the files of a PEtab problem (version 1).
+    """Read the files of a PEtab problem (version 1); warns of columns that look misspelt.
 
     Raises:
         InvalidInput: a missing or malformed file, or a feature that is not read, by name.
@@ -68,6 +69,7 @@ def read_tables(path: str | Path) -> Tables:
         raise InvalidInput(f"there is no file '{path}'")
     files, folder = _files(path)
     try:
+        warn_of_misspelt_columns(files, folder)
         with warnings.catch_warnings():
             # petab calls pandas in ways that pandas warns of; a user can do nothing about it.
             warnings.simplefilter("ignore")
@@ -82,9 +84,7 @@ def read_tables(path: str | Path) -> Tables:
 def _read(path: Path, files: Mapping[str, list[str]], folder: Path) -> Tables:
     parameters = _parameters(petab.get_parameter_df([folder / f for f in files["parameter"]]))
     model = read_rate_model(folder / files["sbml"][0])
-    conditions = petab.get_condition_df(folder / files["condition"][0])
-    for other in files["condition"][1:]:
-        conditions = pd.concat([conditions, petab.get_condition_df(folder / other)])
+    conditions = pd.concat([petab.get_condition_df(folder / f) for f in files["condition"]])
     observables = petab.concat_tables(
         [folder / f for f in files["observable"]], petab.get_observable_df
     )
@@ -215,8 +215,9 @@ def _tables(
     overrides = _Overrides(conditions, targets, open_names, by_name, pool)
     before, pairs, lane_of = _lanes(frame)
     measurements = pd.to_numeric(frame["measurement"]).to_numpy(float)
-    if not np.all(np.isfinite(measurements)):
-        raise InvalidInput(f"measurement {int(np.argmin(np.isfinite(measurements)))} is no number")
+    if not np.all(is_number := np.isfinite(measurements)):
+        row = np.argmin(is_number) + 1
+        raise InvalidInput(f"row {row} of the measurement table has no number; leave the row out")
     times, row_time = _times(pd.to_numeric(frame["time"]).to_numpy(float), lane_of, len(pairs))
     found = _observables(model, parameters, observables, frame, pool)
     return Tables(

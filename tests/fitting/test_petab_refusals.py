@@ -1,5 +1,7 @@
 """What is not read is refused by name, in one line."""
 
+import math
+
 import pytest
 
 import engine
@@ -53,6 +55,10 @@ TABLES = {
     "no observable": ({"measurements": [measured("b", "c", 1.0, 0.5)]}, "observable 'b'"),
     "column": ({"conditions": {"c": {"B": 1.0}}}, "sets 'B', which is not in the model"),
     "cell": ({"conditions": {"c": {"A": "kk"}}}, "mentions 'kk', .* did you mean 'k'"),
+    "no number": (
+        {"measurements": [measured("a", "c", 1.0, 0.5), measured("a", "c", 2.0, math.nan)]},
+        "row 2 of the measurement table has no number; leave the row out",
+    ),
     "time": ({"measurements": [measured("a", "c", -1.0, 0.5)]}, "time that is negative"),
     "not positive": (
         {
