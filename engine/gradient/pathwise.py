@@ -109,7 +109,8 @@ def _refuse_populations(problem: Problem) -> None:
                 f"Pathwise() follows one patient, and {what} differs between patients "
                 f"({numbers.min():g} to {numbers.max():g}); use engine.gradient.MartingaleCritic()"
             )
-    if len(set(map(id, arguments.regimens))) > 1:
+    first, *others = arguments.regimens
+    if any(one != first for one in others):
         raise InvalidInput("Pathwise() follows one patient; give one regimen")
 
 
@@ -172,6 +173,7 @@ def _by_langevin(method: Langevin, problem: Problem) -> Gradient:
     found = jax.jit(jax.vmap(one_path))(keys)
     values, slopes, is_too_long = (np.asarray(part, np.float64) for part in found)
     _refuse_long_steps(method.dt, is_too_long, mean_path)
+    _refuse_undefined(method.dt, values, slopes)
     for label, column in zip(problem.labels, slopes.T, strict=True):
         if not np.any(column):
             raise InvalidInput(
@@ -202,6 +204,17 @@ def _refuse_switches(path: MeanField) -> None:
                 f"{FEWEST_MOLECULES:g} molecules, a switch that real numbers do not describe (the "
                 "gradient can be a third off); use engine.gradient.MartingaleCritic()"
             )
+
+
+def _refuse_undefined(dt: float, values: np.ndarray, slopes: np.ndarray) -> None:
+    """A path on which a law, or its slope, is no number has no gradient."""
+    is_defined = np.isfinite(values) & np.all(np.isfinite(slopes), axis=1)
+    if not is_defined.all():
+        raise InvalidInput(
+            f"Pathwise(Langevin(dt={dt:g})): on {int(np.sum(~is_defined))} of {len(values)} paths "
+            "a rate law, the outcome or its derivative is no number; look for a root, a logarithm "
+            "or a division of what can come to 0, or use engine.gradient.CoupledDifference()"
+        )
 
 
 def _refuse_long_steps(dt: float, is_too_long: np.ndarray, path: MeanField) -> None:

@@ -268,3 +268,38 @@ def test_langevin_paths_have_the_propensities_of_the_method() -> None:
     assert abs(found.value - mean) < 4.5 * error
     # On x^2 / 2 the mean is 0.43 lower.
     assert abs(found.value - 0.43 - mean) > 4.5 * error
+
+
+def test_a_law_that_is_no_number_on_some_path_is_refused() -> None:
+    model = network({"X": 100}, [("0 -> X", "sqrt(X - 95)"), ("X -> 0", 0.02)])
+    with pytest.raises(engine.InvalidInput, match=r"on \d+ of 64 paths a rate law, the outcome"):
+        engine.gradient.estimate(
+            model,
+            Pathwise(engine.Langevin(dt=0.1)),
+            engine.FinalValue("X"),
+            [InitialCount("X")],
+            10.0,
+            key=jax.random.key(0),
+            num_patients=64,
+        )
+
+
+def test_equal_regimens_of_different_patients_are_one() -> None:
+    def found(regimen: object) -> object:
+        return engine.gradient.estimate(
+            DRIVEN,
+            Pathwise(),
+            engine.FinalValue("X"),
+            [DoseAmount(0)],
+            END,
+            key=jax.random.key(0),
+            num_patients=2,
+            inputs={"drug": PEAKED},
+            regimen=regimen,
+        )
+
+    doses = BOLUSES.doses
+    one, two = found(BOLUSES), found([engine.Regimen(doses), engine.Regimen(doses)])
+    assert np.array_equal(one.gradient, two.gradient)
+    with pytest.raises(engine.InvalidInput, match="give one regimen"):
+        found([BOLUSES, engine.Regimen(doses[:1])])
