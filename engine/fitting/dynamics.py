@@ -1,6 +1,6 @@
 """The paths of one experimental condition: values at time 0, stretches between jumps, events."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -134,13 +134,22 @@ class Dynamics:
         return jnp.stack([jnp.asarray(given.get(n, zero), FLOAT) for n in self._known_names])
 
     def _field(self, t: Array, x: Array, known: Array) -> Array:
-        is_wild = ~jnp.all(jnp.abs(x) < WILD)
-        slopes = self._slopes(t, jnp.where(is_wild, 1.0, x), known)
-        return jnp.where(is_wild, 0.0, slopes)
+        return self._jitted_field(jnp.asarray(t, FLOAT), x, known)
+
+    @cached_property
+    def _jitted_field(self) -> Callable[[Array, Array, Array], Array]:
+        """The field, which the solver's many mentions of it then trace once."""
+
+        def field(t: Array, x: Array, known: Array) -> Array:
+            is_wild = ~jnp.all(jnp.abs(x) < WILD)
+            slopes = self._slopes(t, jnp.where(is_wild, 1.0, x), known)
+            return jnp.where(is_wild, 0.0, slopes)
+
+        return jax.jit(field)
 
     def _slopes(self, t: Array, x: Array, known: Array) -> Array:
         program, matrix = self._program
-        values = program(jnp.concatenate([known, jnp.reshape(jnp.asarray(t, FLOAT), 1), x]))
+        values = program(jnp.concatenate([known, t[None], x]))
         rates, volumes = jnp.split(values, [matrix.shape[1]])
         slopes = jnp.dot(matrix, finite_slope(rates), precision="highest") / volumes
         found = finite_slope(slopes)

@@ -12,7 +12,7 @@ import numpy as np
 from engine.errors import InvalidInput
 from engine.fitting.dynamics import Dynamics, Given
 from engine.fitting.solver import Solver
-from engine.fitting.steady import steady_state
+from engine.fitting.steady import Relaxation, integrated, steady_state
 from engine.fitting.tables import Conditions, Tables
 from engine.network.expressions import symbols
 
@@ -37,11 +37,13 @@ class Simulation:
         tables: the problem.
         solver: tolerances.
         is_implicit: differentiate steady states implicitly (see `steady_state`).
+        relaxation: how steady states are approached.
     """
 
     tables: Tables
     solver: Solver
     is_implicit: bool = True
+    relaxation: Relaxation = integrated
 
     def __post_init__(self) -> None:
         _check_values(self.tables)
@@ -88,9 +90,7 @@ class Simulation:
         found, is_done = self.dynamics.path(x0, constants, fixed.times, adjoint)
         last, is_still = found[-1], jnp.asarray(True)
         if self._has_end:
-            last, is_still = steady_state(
-                self.dynamics, x0, constants, is_implicit=self.is_implicit, adjoint=adjoint
-            )
+            last, is_still = self._settled(x0, constants, adjoint)
         return jnp.concatenate([found, last[None]]), is_done & is_still
 
     @property
@@ -193,9 +193,16 @@ class Simulation:
         return bool(np.any(self.tables.row_time < 0))
 
     def _rest(self, given: Given, adjoint: Any) -> tuple[Array, Array]:
-        x0, constants = self.dynamics.start(given)
+        return self._settled(*self.dynamics.start(given), adjoint)
+
+    def _settled(self, x0: Array, constants: dict[str, Array], adjoint: Any) -> tuple[Array, Array]:
         return steady_state(
-            self.dynamics, x0, constants, is_implicit=self.is_implicit, adjoint=adjoint
+            self.dynamics,
+            x0,
+            constants,
+            is_implicit=self.is_implicit,
+            adjoint=adjoint,
+            relaxation=self.relaxation,
         )
 
     def _rested(self, pool: Array, adjoint: Any) -> tuple[Array, Array]:

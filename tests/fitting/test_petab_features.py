@@ -2,6 +2,7 @@
 
 import math
 
+import diffrax
 import jax
 import numpy as np
 import pytest
@@ -288,6 +289,49 @@ def test_derivatives_by_switching_times_and_rest(switched):
         h = 1e-5 * np.eye(6)[i]
         slope = (truth(at + h) - truth(at - h)) / 2e-5
         assert gradient[name] == pytest.approx(slope, rel=1e-5), name
+
+
+def test_a_continuation_finds_the_states_at_rest(switched):
+    from engine.fitting.simulation import Simulation
+    from engine.fitting.steady import continued
+
+    quick = Simulation(switched.tables, switched.solver, relaxation=continued)
+    theta = np.array([0.8, 0.5, 0.7, 2.0, 0.8, 3.3])
+    with jax.enable_x64(True):
+        rest, is_found = jax.jit(
+            lambda theta: quick._rested(quick.pool(theta), diffrax.ForwardMode())
+        )(theta)
+    assert np.all(is_found)
+    # X <-> Y of total 4 with f = 1.3, and Z = 0.2 / w.
+    np.testing.assert_allclose(rest[0], (4 * 0.5 / 1.8, 4 * 1.3 / 1.8, 0.2 / 0.7), rtol=1e-9)
+
+
+def test_rest_that_remembers_its_start_is_differentiated_along_the_path(tmp_path):
+    # X is lost to an enzyme that vanishes: every X is at rest without it, and Newton's matrix is
+    # singular. X ends at x0 exp(-k e0 / g).
+    model = sbml.document(
+        species=sbml.species("X", initialConcentration=2.0)
+        + sbml.species("E", initialConcentration=1.0),
+        parameters=sbml.parameter("k", 0.6) + sbml.parameter("g", 0.8),
+        reactions=sbml.reaction("lose", "X", "", "k * E * X")
+        + sbml.reaction("vanish", "E", "", "g * E"),
+    )
+    problem = engine.read_petab(
+        write_problem(
+            tmp_path,
+            model,
+            {"k": {"nominalValue": 0.6}, "g": {"nominalValue": 0.8}},
+            {"only": {}},
+            {"x": {"observableFormula": "X"}},
+            [measured("x", "only", math.inf, 0.0)],
+        )
+    )
+    assert not problem.simulation.is_implicit
+    end = 2.0 * math.exp(-0.6 / 0.8)
+    value, gradient = problem.value_and_gradient({})
+    assert value == pytest.approx(0.5 * end**2 + 0.5 * math.log(2 * math.pi), rel=1e-6)
+    assert gradient["k"] == pytest.approx(-(end**2) / 0.8, rel=1e-4)
+    assert gradient["g"] == pytest.approx(end**2 * 0.6 / 0.8**2, rel=1e-4)
 
 
 @pytest.mark.full
