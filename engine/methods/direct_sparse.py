@@ -28,6 +28,7 @@ from engine.methods.propensity_tree import (
     Tree,
     descend,
     for_each,
+    placed,
     refreshed,
     share_of,
 )
@@ -37,16 +38,16 @@ from engine.methods.sparse_tables import Tables, tables_of
 from engine.network.expressions import symbols
 from engine.network.network import ReactionNetwork
 
-# From so many reactions on this step is taken. Generated mass-action networks of 100, 200, 300 and
-# 500 reactions ran at 24, 12, 8.1 and 1.6 million events per second of processor time with the
-# dense step, at 4.9, 4.9, 3.9 and 3.7 with this one, and compiled in 5, 7, 12 and 38 against 4 to
-# 6 seconds (a busy machine; AVX-512). With an input in every 20th law 300 and 1,000 reactions ran
-# at 5.2 and 0.19 million with the dense step, compiled in 20 and 62 seconds of processor time, and
-# at 1.1 and 0.90 with this one, in 6 and 9 (3,000: 0.73, in 22); with an input in every one of
-# 1,000 laws at 0.56, in 8.
+# From so many reactions on this step is taken. Generated mass-action networks of 100 and 300
+# reactions ran at 43 and 15 million events per second of processor time with the dense step, at 8.6
+# and 5.3 with this one, and compiled in 4 and 12 against 3 and 4 seconds (500: 38 against 5). With
+# an input in every 20th law 300 and 1,000 reactions ran at 5.2 and 0.19 million with the dense
+# step, compiled in 20 and 62 seconds, and at 1.1 and 0.90 with this one, in 6 and 9; with an input
+# in every one of 1,000 laws at 0.56, in 8.
 MANY = 400
-# With 64, 128 and 256 lanes 1,000 reactions ran at 3.2, 3.2 and 3.4 million events per second.
-FEWEST_LANES, MOST_LANES = 32, 128
+# With 64 lanes XLA makes one function of the steps of 1,000 reactions, which ran at 5.8 million
+# events per second (32: 5.3, 128: 4.9).
+FEWEST_LANES, MOST_LANES = 32, 64
 # What serving the stops of a block costs, in steps.
 SERVICE_COST = 25.0
 
@@ -237,10 +238,14 @@ def _moving(model: LaneModel, constants: Constants, left: Array, end: Array) -> 
 
 def fire(tables: Tables, counts: Array, fired: Array) -> Array:
     """Counts after the fired reactions; the last row of the tables changes nothing."""
-    lane = jnp.arange(counts.shape[1], dtype=jnp.int32)[:, None]
+    lane = jnp.arange(counts.shape[1], dtype=jnp.int32)
     columns = jnp.asarray(tables.changed).at[fired].get(mode="promise_in_bounds")
     changes = jnp.asarray(tables.changes).at[fired].get(mode="promise_in_bounds")
-    return counts.at[columns, lane].add(changes, mode="promise_in_bounds")
+    for k in range(columns.shape[1]):
+        column = columns[:, k]
+        now = counts.at[column, lane].get(mode="promise_in_bounds") + changes[:, k]
+        counts = placed(counts, (column, lane), now)
+    return counts
 
 
 def updated(
@@ -278,7 +283,7 @@ def updated(
             place = lane * jnp.int32(tables.num_leaves) + leaf
             spare = jnp.int32(known.shape[0] - 1)
             place = jnp.where(leaf == jnp.int32(tables.num_leaves), spare, place)
-            return known.at[place].set(found, mode="promise_in_bounds")
+            return placed(known, (place,), found)
 
         found_leaves = for_each(is_running, dependents, fired, update, found_leaves)
     return refreshed(is_running, tables, tree._replace(leaves=found_leaves), fired)

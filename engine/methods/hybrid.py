@@ -30,9 +30,6 @@ from engine.network.network import ReactionNetwork
 
 # What serving the stops of a block costs, in steps.
 SERVICE_COST = 8.0
-# The interleukin-2 receptor with consumed ligand takes 46 ns a step with 64 lanes, 91 with the 32
-# that fit the first cache, 120 with 128.
-FEWEST_LANES = 64
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,6 @@ class Hybrid:
             is_counting=True,
             service_cost=SERVICE_COST,
             real=frozenset(self.continuous or ()),
-            fewest_lanes=FEWEST_LANES,
         )
 
 

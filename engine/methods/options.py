@@ -34,13 +34,8 @@ def stepper_of(
     service_cost: float,
     real: frozenset[str] = frozenset(),
     packing: Packing = AS_THEY_ARE,
-    fewest_lanes: int = 0,
 ) -> Stepper:
-    """What the lane machine needs of a method, with the limits that all methods share.
-
-    A step of many small operations pays for each of them once, whatever the number of lanes:
-    `fewest_lanes` asks for more of them than `default_lanes` would take.
-    """
+    """What the lane machine needs of a method, with the limits that all methods share."""
     # Triton has no gathers: a step that needs them is a loop of XLA's on every device.
     is_elementwise = packing is AS_THEY_ARE
     driver = drivers.current() if is_elementwise else drivers.without_kernel(drivers.current())
@@ -53,7 +48,7 @@ def stepper_of(
         real=real,
         service_cost=service_cost,
         queue_size=method.queue_size,
-        lanes=method.lanes or max(fewest_lanes, default_lanes(network, num_trajectories, driver)),
+        lanes=method.lanes or default_lanes(network, num_trajectories, driver),
         block=method.block,
         driver=driver,
         packing=packing,
@@ -63,9 +58,10 @@ def stepper_of(
 
 # Bytes that the lanes of a block may take together: two thirds of a first-level cache of 48 KiB.
 # With twice as many lanes jakstat ran at 104 in place of 118 million events/s, vilar at 160 in
-# place of 205; with half as many birth_death ran at 190 in place of 205.
+# place of 205; with half as many birth_death ran at 190 in place of 205. Fewer than 64 never pay:
+# with 32 networks of 30, 100 and 300 reactions ran at 98, 31 and 9.4, with 64 at 195, 43 and 14.5.
 LANES_BYTES = 2**15
-FEWEST_LANES, MOST_LANES = 32, 256
+FEWEST_LANES, MOST_LANES = 64, 256
 
 
 def default_lanes(network: ReactionNetwork, num_trajectories: int, driver: Driver) -> int:
