@@ -96,7 +96,7 @@ def _invert(means: Array, bits: Array) -> Array:
     that waits for the last, and two terms at a time half of one.
     """
     one, inverse = jnp.float32(1), jnp.float32(1) / jnp.maximum(means, jnp.float32(1e-15))
-    missing = _share(bits) * jnp.exp(means) - one
+    missing = _share(bits) * _exponential(means) - one
     count = jnp.full(means.shape, MAX_TERMS, jnp.int32)
     first, second, twice = inverse, inverse + inverse, inverse + inverse
     for _ in range(MAX_TERMS // 2):
@@ -105,6 +105,18 @@ def _invert(means: Array, bits: Array) -> Array:
         missing = missing * (first * second) - (second + one)
         first, second = first + twice, second + twice
     return count
+
+
+# exp on [0, INVERSION_BELOW / 8], constant first: least squares of its relative error, below 5e-8.
+_EXPONENTIAL = (0.9999999606, 1.000004947, 0.499902189, 0.1673585437, 0.03950289327, 0.0113440496)
+
+
+def _exponential(means: Array) -> Array:
+    """exp of a number from 0 to `INVERSION_BELOW`, relative error below 1e-6, in half the time."""
+    root = estrin(_EXPONENTIAL, means * jnp.float32(1 / 8))
+    root = root * root
+    root = root * root
+    return root * root
 
 
 def _sign(value: Array) -> Array:
