@@ -169,7 +169,8 @@ def plot(result: dict[str, Any]) -> Figure:
         line = [(r["network"], r["events_per_second"]) for r in records if r["simulator"] == name]
         axis.plot(*zip(*line, strict=True), marker="o", lw=2.2 if name == ENGINE else 1, label=name)
     axis.set(yscale="log", ylabel="events a second")
-    axis.tick_params(axis="x", labelsize=8)
+    axis.tick_params(axis="x", labelsize=7)
+    axis.margins(x=0.08)
     axis.legend(fontsize=8, frameon=False)
     return figure
 

@@ -56,22 +56,23 @@ def run(options: Options) -> list[Record]:
 
 def plot(result: dict[str, Any]) -> Figure:
     """Events a second, and seconds of compilation, by reactions."""
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
-    records = result["records"]
+    figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+    records, axes = result["records"], figure.subplots(1, 2)
     for axis, y, label in zip(
-        figure.subplots(1, 2),
+        axes,
         ("events_per_second", "compile_seconds"),
         ("events a second", "compilation, seconds"),
         strict=True,
     ):
-        for name in simulators(records):
+        for k, name in enumerate(simulators(records)):
             inside = [r for r in records if r["simulator"] == name and r.get(y)]
             line = sorted((r["num_reactions"], r[y]) for r in inside)
-            if line:
-                weight = 2.2 if name.startswith(ENGINE) else 1.0
-                axis.plot(*zip(*line, strict=True), marker="o", ms=3, lw=weight, label=name)
+            weight = 2.2 if name.startswith(ENGINE) else 1.0
+            points = tuple(zip(*line, strict=True)) or ((), ())
+            axis.plot(*points, marker="o", ms=3, lw=weight, color=f"C{k}", label=name)
         axis.set(xscale="log", yscale="log", xlabel="reactions", ylabel=label)
-        axis.legend(fontsize=7, frameon=False)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right center", fontsize=7, frameon=False)
     return figure
 
 
