@@ -55,7 +55,9 @@ class TauLeaping:
     it a leap may exceed the species' own life time, which inflates its variance by half the ratio.
     Critical reactions (those that change a species within 10 firings of being used up) fire one at
     a time, by their exponential clock; a leap that would make a count negative is taken again at
-    half its length; a leap of fewer than 4 events is replaced by an exact step. Inputs and time
+    half its length; a leap of fewer than 4 events is replaced by an exact step, which costs as much
+    as a leap (vilar, whose genes leave no room for leaps, takes 24 times as long as with `Direct`).
+    Inputs and time
     enter by their means over a leap, which is cut where their change would move the total
     propensity by more than 3 epsilon, 9% at most.
 
