@@ -57,14 +57,12 @@ class TauLeaping:
     a time, by their exponential clock; a leap that would make a count negative is taken again at
     half its length; a leap of fewer than 4 events is replaced by an exact step, which costs as much
     as a leap (vilar, whose genes leave no room for leaps, takes 24 times as long as with `Direct`).
-    Inputs and time
-    enter by their means over a leap, which is cut where their change would move the total
-    propensity by more than 3 epsilon, 9% at most.
+    Inputs and time enter by their means over a leap, which is cut where their change would move the
+    total propensity by more than 3 epsilon, 9% at most.
 
     Events on counts are seen at the end of the leap that brings them: where their time matters,
     lower epsilon. First passages and integrals use counts interpolated within a leap; maxima are of
-    leap ends. Doses, save times and events at
-    times are exact.
+    leap ends. Doses, save times and events at times are exact.
 
     Args:
         epsilon: largest relative change of a propensity in a leap, 0 to 1; default 0.13, with
