@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
+import pandas as pd
 from petab.v1 import C
 
 # Columns of the condition table are names of the model; unknown ones are refused.
@@ -31,8 +32,7 @@ def warn_of_misspelt_columns(files: Mapping[str, list[str]], folder: Path) -> No
     """
     for kind, known in _KNOWN.items():
         for name in files[kind]:
-            with (folder / name).open(encoding="utf-8") as table:
-                given = table.readline().rstrip("\r\n").split("\t")
+            given = list(pd.read_csv(folder / name, sep="\t", nrows=0).columns)
             absent = [column for column in known if column not in given]
             for column in sorted(set(given) - set(known)):
                 if close := get_close_matches(column, absent, n=1, cutoff=_LIKENESS):

@@ -166,7 +166,8 @@ class PetabProblem:
         plain = Simulation(self.tables, self.solver)
         if not len(self.tables.before.index) and not np.any(self.tables.row_time < 0):
             return plain
-        # Most problems are told by the continuation, which compiles in a fifth of the time.
+        # Most problems are told by the continuation, which compiles in a fifth of the time. Where
+        # it finds another rest than the path does, that one is taken to be of the same kind.
         quick = Simulation(self.tables, self.solver, relaxation=continued)
         is_regular = any(self._is_rest_regular(one) for one in (quick, plain))
         return Simulation(self.tables, self.solver, is_implicit=is_regular)

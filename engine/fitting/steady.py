@@ -74,8 +74,7 @@ def continued(
 ) -> tuple[Array, Array]:
     """Rest by pseudo-transient continuation: linearised implicit Euler steps that grow to LONG.
 
-    It follows the path roughly only, and of several states at rest it may find another one. It
-    compiles in a fifth of the time that `integrated` takes.
+    It follows the path roughly only, and of several states at rest it may find another one.
 
     References:
         Kelley and Keyes 1998, doi:10.1137/S0036142996304796.
@@ -89,7 +88,8 @@ def continued(
     def stepped(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         x, dt, count = state
         new = x + jnp.linalg.solve(one - dt * jax.jacfwd(slope)(x), dt * slope(x))
-        change = jnp.max(jnp.abs(new - x) / (jnp.abs(x) + 1e-3 * jnp.max(jnp.abs(x))))
+        size = jnp.abs(x) + 1e-3 * jnp.max(jnp.abs(x)) + dynamics.solver.atol
+        change = jnp.max(jnp.abs(new - x) / size)
         is_kept = change < 0.5
         factor = jnp.where(is_kept, jnp.where(change < 0.1, 3.0, 1.2), 0.3)
         return jnp.where(is_kept, new, x), dt * factor, count + 1

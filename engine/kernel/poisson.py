@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from engine.kernel.materialise import materialise
-from engine.kernel.random import estrin, minus_log
+from engine.kernel.random import estrin, minus_log, uniform
 
 # Below this mean the distribution is inverted term by term, above it by an expansion.
 INVERSION_BELOW = 5.0
@@ -37,6 +37,11 @@ _QUANTILE = (
     -1.0793086e-2,
     7.1134657e-3,
 )
+
+# (exp(y) - 1) / y on [0, INVERSION_BELOW / 8], constant first: least squares of the relative error,
+# below 7e-9, less 5e-7 of itself. Were it ever too large the sums would end below 1, and the last
+# uniform numbers count all terms.
+_EXPM1 = (0.9999994937, 0.5000005103, 0.1666520211, 0.04176730084, 0.008023660305, 0.001815729896)
 
 
 def _share(bits: Array) -> Array:
@@ -90,14 +95,17 @@ def _poisson(mean: Array, word: Array) -> Array:
 
 
 def _invert(means: Array, bits: Array) -> Array:
-    """How many partial sums of the distribution lie below the uniform number.
+    """How many partial sums of the distribution lie below the uniform number 1 - v.
 
-    In units of the next term what is missing follows r_k+1 = r_k (k + 1) / mean - 1: one operation
-    that waits for the last, and two terms at a time half of one.
+    Sums are less 1, and so are exp(mean) and (1 - v) exp(mean): a mean of 1e-8 fires as often as it
+    should. In units of the next term what is missing follows r_k+1 = r_k (k + 1) / mean - 1: one
+    operation that waits for the last, and two terms at a time half of one.
     """
     one, inverse = jnp.float32(1), jnp.float32(1) / jnp.maximum(means, jnp.float32(1e-15))
-    missing = _share(bits) * _exponential(means) - one
+    grown = _grown(means)
+    missing = grown - uniform(bits) * (grown + one)
     count = jnp.full(means.shape, MAX_TERMS, jnp.int32)
+    # (k + 1) / mean and (k + 2) / mean.
     first, second, twice = inverse, inverse + inverse, inverse + inverse
     for _ in range(MAX_TERMS // 2):
         after = missing * first - one
@@ -107,16 +115,16 @@ def _invert(means: Array, bits: Array) -> Array:
     return count
 
 
-# exp on [0, INVERSION_BELOW / 8], constant first: least squares of its relative error, below 5e-8.
-_EXPONENTIAL = (0.9999999606, 1.000004947, 0.499902189, 0.1673585437, 0.03950289327, 0.0113440496)
+def _grown(means: Array) -> Array:
+    """exp - 1 of a number from 0 to `INVERSION_BELOW`; too small by 2e-7 to 3e-6 of itself.
 
-
-def _exponential(means: Array) -> Array:
-    """exp of a number from 0 to `INVERSION_BELOW`, relative error below 1e-6, in half the time."""
-    root = estrin(_EXPONENTIAL, means * jnp.float32(1 / 8))
-    root = root * root
-    root = root * root
-    return root * root
+    By doubling three times, exp(2 y) - 1 = d (d + 2) with d = exp(y) - 1, in half the time of exp.
+    """
+    part = means * jnp.float32(1 / 8)
+    grown = part * estrin(_EXPM1, part)
+    for _ in range(3):
+        grown = grown * (grown + jnp.float32(2))
+    return grown
 
 
 def _sign(value: Array) -> Array:

@@ -109,7 +109,7 @@ _LOG_COEFFICIENTS = (
 
 
 def minus_log(u: Array) -> Array:
-    """-log(u) of positive float32 numbers; relative error below 2**-21, absolute below 2**-22.
+    """-log(u) of positive float32 numbers; relative error below 2**-21.
 
     A polynomial in the mantissa on [2/3, 4/3), summed by Estrin's scheme: Horner's chain of
     operations, each waiting for the last, took a tenth of a step of the direct method.

@@ -44,6 +44,17 @@ def binomial_moments(generator: np.ndarray, time: float) -> tuple[np.ndarray, np
     return starts @ p, starts @ (p * (1 - p))
 
 
+def test_placing_by_a_loop_and_by_a_scatter(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, rng = jnp.zeros((5, 4), jnp.float32), np.random.default_rng(2)
+    places = [jnp.asarray(p, jnp.int32) for p in ([0, 4, 2, 2], [3, 0, 1, 2])]
+    values = jnp.asarray(rng.normal(size=4), jnp.float32)
+    by_loop = propensity_tree.placed(table, places, values)
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    by_scatter = propensity_tree.placed(table, places, values)
+    assert np.count_nonzero(by_loop) == 4
+    np.testing.assert_array_equal(by_loop, by_scatter)
+
+
 def test_the_master_equation(forced: None) -> None:
     model = network(
         {"A": 3, "B": 2},
