@@ -73,8 +73,9 @@ def table(result: dict[str, Any]) -> str:
         records = of(result["records"], network=network)
         cores = of(records, simulator=ENGINE)[0]["num_cores"]
         parts.append(
-            f"{network}, 11 save points; seconds, compilation not counted; {ENGINE} on {cores} "
-            f"cores, the others on one.\n\n{grid(records, 'num_patients', 'seconds', 'patients')}\n"
+            f"{network}, 11 save points; seconds, compilation not counted; cores used by "
+            f"{ENGINE}: {cores}, by the others: 1.\n\n"
+            f"{grid(records, 'num_patients', 'seconds', 'patients')}\n"
         )
     return "\n".join(parts)
 

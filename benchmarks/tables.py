@@ -25,7 +25,7 @@ def machine_line(result: Result) -> str:
     """What ran where, and how carefully."""
     machine = result["machine"]
     versions = [f"{name} {version}" for name, version in machine.get("versions", {}).items()]
-    cores = f", {machine['num_cores']} cores" if "num_cores" in machine else ""
+    cores = f", cores: {machine['num_cores']}" if "num_cores" in machine else ""
     quick = " Quick run: numbers are rough." if result.get("is_quick") else ""
     line = f"Python {machine['python']}, {', '.join(versions)}; " if versions else ""
     return f"{line or 'Python ' + machine['python'] + '; '}{machine['processor']}{cores}.{quick}"
