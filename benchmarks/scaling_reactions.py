@@ -36,7 +36,7 @@ def run(options: Options) -> list[Record]:
                 found = run_job(job, options.one_core)
                 if found is not None and "refused" not in found:
                     mean_events = found["mean_events"]
-                    records.append(found | {"simulator": name, "num_reactions": size})
+                    records.append(found | {"simulator": name} | _named(stem, size))
             for rival in chosen_rivals(options):
                 if lasting[rival.name] > time_limit(options):
                     continue
@@ -49,9 +49,14 @@ def run(options: Options) -> list[Record]:
                     num_intervals=10,
                 )
                 if found is not None:
-                    records.append(found | {"num_reactions": size})
+                    records.append(found | _named(stem, size))
                     lasting[rival.name] = 3 * (2 * found["seconds"] + found["compile_seconds"])
     return records
+
+
+def _named(stem: Path, size: int) -> Record:
+    """What a record says of its network, whose folder is gone."""
+    return {"network": stem.name, "num_reactions": size}
 
 
 def plot(result: dict[str, Any]) -> Figure:
