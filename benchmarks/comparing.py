@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.processes import measured
@@ -79,9 +80,14 @@ def curves(
             weight = 2.2 if name.startswith(ENGINE) else 1.0
             axis.plot(*zip(*line, strict=True), marker="o", ms=3, lw=weight, label=name)
         axis.set(xscale="log", yscale="log", xlabel=labels[0], ylabel=labels[1], title=panel)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right center", fontsize=7, frameon=False)
+    legend_beside(figure, axes[0])
     return figure
+
+
+def legend_beside(figure: Figure, axis: Axes) -> None:
+    """The labels of one panel, which stand for all, to the right of them."""
+    handles, names = axis.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right center", fontsize=7, frameon=False)
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

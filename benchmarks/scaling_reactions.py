@@ -9,7 +9,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.comparing import ENGINE, chosen_rivals, grid, rival_record, simulators, time_limit
+from benchmarks.comparing import (
+    ENGINE,
+    chosen_rivals,
+    grid,
+    legend_beside,
+    rival_record,
+    simulators,
+    time_limit,
+)
 from benchmarks.generated import write
 from benchmarks.jobs import Job, run_job
 from benchmarks.question import Options, Question, Record
@@ -76,8 +84,7 @@ def plot(result: dict[str, Any]) -> Figure:
             points = tuple(zip(*line, strict=True)) or ((), ())
             axis.plot(*points, marker="o", ms=3, lw=weight, color=f"C{k}", label=name)
         axis.set(xscale="log", yscale="log", xlabel="reactions", ylabel=label)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right center", fontsize=7, frameon=False)
+    legend_beside(figure, axes[0])
     return figure
 
 

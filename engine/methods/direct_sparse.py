@@ -28,11 +28,11 @@ from engine.methods.propensity_tree import (
     Tree,
     descend,
     for_each,
-    placed,
     refreshed,
     share_of,
 )
-from engine.methods.sparse_laws import ceilings, entrants, propensities, slots, taken
+from engine.methods.sparse_arrays import placed, taken
+from engine.methods.sparse_laws import ceilings, entrants, propensities, slots
 from engine.methods.sparse_packing import PACKING
 from engine.methods.sparse_tables import Tables, tables_of
 from engine.network.expressions import symbols
@@ -239,11 +239,11 @@ def _moving(model: LaneModel, constants: Constants, left: Array, end: Array) -> 
 def fire(tables: Tables, counts: Array, fired: Array) -> Array:
     """Counts after the fired reactions; the last row of the tables changes nothing."""
     lane = jnp.arange(counts.shape[1], dtype=jnp.int32)
-    columns = jnp.asarray(tables.changed).at[fired].get(mode="promise_in_bounds")
-    changes = jnp.asarray(tables.changes).at[fired].get(mode="promise_in_bounds")
+    columns = taken(jnp.asarray(tables.changed), fired)
+    changes = taken(jnp.asarray(tables.changes), fired)
     for k in range(columns.shape[1]):
         column = columns[:, k]
-        now = counts.at[column, lane].get(mode="promise_in_bounds") + changes[:, k]
+        now = taken(counts, column, lane) + changes[:, k]
         counts = placed(counts, (column, lane), now)
     return counts
 
@@ -301,8 +301,8 @@ def _slots(
     return slots(
         template,
         taken(jnp.asarray(entrants(template)), entry),
-        lambda column: counts.at[column, lane].get(mode="promise_in_bounds"),
-        lambda column: fixed.at[owner, column].get(mode="promise_in_bounds"),
+        lambda column: taken(counts, column, lane),
+        lambda column: taken(fixed, owner, column),
     )
 
 

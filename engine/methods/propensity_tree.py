@@ -8,12 +8,12 @@ error, Dekker 1971, doi:10.1007/BF01397083), on a uniform of 44 bits.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from engine.kernel.materialise import materialise
+from engine.methods.sparse_arrays import placed, taken
 from engine.methods.sparse_tables import FAN_OUT, STRIDE, Lists, Tables
 
 
@@ -36,24 +36,6 @@ def runs(table: Array, starts: Array, length: int) -> Array:
         slice_sizes=(length,),
         mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
     )
-
-
-def placed(table: Array, places: Sequence[Array], values: Array) -> Array:
-    """The table with values (K,) at places, one index (K,) for every axis.
-
-    One after another on a processor: around a scatter XLA dispatches a step's operations one by
-    one, and does not make one function of a block of steps. Large networks went from 3.6 to 5.8
-    million events/s. A GPU would launch a kernel for every turn of such a loop.
-    """
-    if jax.default_backend() != "cpu":
-        return table.at[tuple(places)].set(values, mode="promise_in_bounds")
-
-    def put(k: Array, table: Array) -> Array:
-        value = lax.dynamic_slice(values, (k,), (1,)).reshape((1,) * table.ndim)
-        place = [lax.dynamic_index_in_dim(index, k, keepdims=False) for index in places]
-        return lax.dynamic_update_slice(table, value, place)
-
-    return lax.fori_loop(jnp.int32(0), jnp.int32(values.shape[0]), put, table)
 
 
 def total(children: Sequence[Array]) -> Array:
@@ -129,9 +111,9 @@ def for_each(
     """
     if not lists.lengths.any():
         return state
-    length = _taken(lists.lengths, fired)
+    length = taken(jnp.asarray(lists.lengths), fired)
     ends = jnp.cumsum(length, dtype=jnp.int32)
-    first = _taken(lists.starts, fired) - (ends - length)
+    first = taken(jnp.asarray(lists.starts), fired) - (ends - length)
     number = ends[-1]
     padding = (1 << (fired.shape[0] - 1).bit_length()) - fired.shape[0]
     ends = jnp.pad(ends, (0, padding), constant_values=np.iinfo(np.int32).max)
@@ -143,7 +125,7 @@ def for_each(
         item = k * jnp.int32(STRIDE) + within
         lane = _owner(ends, item, fired.shape[0])
         is_one = item < number
-        entry = _at(items, jnp.where(is_one, _at(first, lane) + item, jnp.int32(0)))
+        entry = taken(items, jnp.where(is_one, taken(first, lane) + item, jnp.int32(0)))
         return body(lane, jnp.where(is_one, entry, jnp.int32(lists.filler)), state)
 
     trips = (number + jnp.int32(STRIDE - 1)) // jnp.int32(STRIDE)
@@ -155,18 +137,10 @@ def _owner(ends: Array, item: Array, num_lanes: int) -> Array:
     lane = jnp.zeros_like(item)
     half = ends.shape[0] // 2
     while half:
-        is_later = _at(ends, lane + jnp.int32(half - 1)) <= item
+        is_later = taken(ends, lane + jnp.int32(half - 1)) <= item
         lane = jnp.where(is_later, lane + jnp.int32(half), lane)
         half //= 2
     return jnp.minimum(lane, jnp.int32(num_lanes - 1))
-
-
-def _at(table: Array, index: Array) -> Array:
-    return table.at[index].get(mode="promise_in_bounds")
-
-
-def _taken(table: np.ndarray, index: Array) -> Array:
-    return _at(jnp.asarray(table), index)
 
 
 def descend(is_running: Array, tables: Tables, tree: Tree, share: "Share") -> tuple[Array, Array]:
@@ -188,10 +162,7 @@ def descend(is_running: Array, tables: Tables, tree: Tree, share: "Share") -> tu
     child, point = materialise(is_running, _choose(top, point))
     for level in levels[1:]:
         first = child * jnp.int32(FAN_OUT)
-        family = [
-            level.at[first + jnp.int32(k), lane].get(mode="promise_in_bounds")
-            for k in range(FAN_OUT)
-        ]
+        family = [taken(level, first + jnp.int32(k), lane) for k in range(FAN_OUT)]
         below, point = materialise(is_running, _choose(family, point))
         child = first + below
     first = child * jnp.int32(FAN_OUT)

@@ -15,11 +15,6 @@ from engine.kinetics.templates import Template
 SLACK = 1.0 + 1e-5
 
 
-def taken(table: Array, index: Array) -> Array:
-    """Entries of a table; the indices are within it."""
-    return table.at[index].get(mode="promise_in_bounds")
-
-
 def entrants(template: Template) -> np.ndarray:
     """Columns, then the offsets of slots that have any, per member; a last row for none."""
     is_offset = template.offsets.any(axis=0)

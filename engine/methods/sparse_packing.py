@@ -15,7 +15,8 @@ from engine.kernel import levels
 from engine.kernel.model import LaneModel
 from engine.kernel.state import Constants, Lanes, Packing
 from engine.methods.propensity_tree import Tree, blank, replaced
-from engine.methods.sparse_laws import entrants, propensities, slots, taken
+from engine.methods.sparse_arrays import taken
+from engine.methods.sparse_laws import entrants, propensities, slots
 from engine.methods.sparse_tables import tables_of
 from engine.methods.sparse_thinning import NO_WINDOW
 

@@ -10,7 +10,7 @@ from scipy import linalg
 import engine
 from engine.kinetics.program import Program
 from engine.kinetics.templates import templates_of
-from engine.methods import direct_sparse, propensity_tree, sparse_tables
+from engine.methods import direct_sparse, propensity_tree, sparse_arrays, sparse_tables
 from tests import test_truth
 from tests.kernel import test_rare
 from tests.simulation import assert_same_on_other_lanes, network, run
@@ -48,9 +48,9 @@ def test_placing_by_a_loop_and_by_a_scatter(monkeypatch: pytest.MonkeyPatch) -> 
     table, rng = jnp.zeros((5, 4), jnp.float32), np.random.default_rng(2)
     places = [jnp.asarray(p, jnp.int32) for p in ([0, 4, 2, 2], [3, 0, 1, 2])]
     values = jnp.asarray(rng.normal(size=4), jnp.float32)
-    by_loop = propensity_tree.placed(table, places, values)
+    by_loop = sparse_arrays.placed(table, places, values)
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
-    by_scatter = propensity_tree.placed(table, places, values)
+    by_scatter = sparse_arrays.placed(table, places, values)
     assert np.count_nonzero(by_loop) == 4
     np.testing.assert_array_equal(by_loop, by_scatter)
 
