@@ -116,8 +116,11 @@ def test_a_descent_finds_the_best_parameters():
         ]
     )
     errors = np.sqrt(np.diag(np.linalg.inv(hessian)))
+    # None of thirty keys ends further away; the last points' average alone does with most.
     bound = 0.5 * errors
     assert np.all(np.abs(found - best) < bound)
+    # The regression knows the curvature, along the valley and across.
+    assert np.linalg.eigvalsh(fit.curvature) == pytest.approx(np.linalg.eigvalsh(hessian), rel=0.5)
     assert np.all(np.abs(found - np.log10([40.0, 0.8])) < 4.9 * errors + bound)
     # A twin: cells that die 30% faster are told apart.
     faster = cells({**TRUTH, "death": 1.04}, 2)
