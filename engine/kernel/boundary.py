@@ -41,8 +41,7 @@ def serve(
     lanes = _resolve_rare(model, stepper, constants, lanes, is_held)
     constants = _moved_constants(model, constants, is_waiting, left, now)
 
-    due = _save_time(patients, course.save_index)
-    is_saved = is_reached & is_sound & clock.is_same(now, due)
+    is_saved = is_reached & is_sound & clock.is_same(now, course.due)
     if model.is_trough_saved:
         saved = _to_save(model, stepper.packing, constants, lanes)
     visit = Visit(is_reached & is_sound, is_waiting & is_sound, is_waiting, now)
@@ -67,13 +66,15 @@ def serve(
     num_stops = course.num_stops + (is_reached & (lanes.num_steps > 0)).astype(jnp.int32)
     ended = jnp.where(is_over, course.row, machine.written.ended)
 
-    stop = _next_stop(patients, course.row, save_index, course.dose_index, next_event)
+    due = clock.Time(patients.save_high[save_index], patients.save_low[save_index])
+    stop = _next_stop(patients, course.row, due, course.dose_index, next_event)
     remaining = jnp.where(
         is_held & clock.is_same(stop, course.stop), left, clock.difference(stop, now)
     )
     course = course._replace(
         row=jnp.where(is_over, jnp.int32(-1), course.row),
         stop=clock.select(is_waiting, stop, course.stop),
+        due=due,
         save_index=save_index,
         num_stops=num_stops,
     )
@@ -221,7 +222,8 @@ def _new_segment(course: Course, lanes: Lanes, is_waiting: Array) -> tuple[Lanes
 def _resolve_rare(
     model: LaneModel, stepper: Stepper, constants: Constants, lanes: Lanes, is_held: Array
 ) -> Lanes:
-    is_rare = is_held & (lanes.scale < 0)
+    # Where no event is watched nothing else holds a lane.
+    is_rare = is_held & (lanes.scale < 0) if model.events else is_held
     return lax.cond(
         jnp.any(is_rare),
         lambda lanes: stepper.resolve(model, constants, lanes, is_rare),
@@ -278,14 +280,10 @@ def _cells(
     )
 
 
-def _save_time(patients: Patients, index: Array) -> clock.Time:
-    return clock.Time(patients.save_high[index], patients.save_low[index])
-
-
 def _next_stop(
-    patients: Patients, row: Array, save_index: Array, dose_index: Array, event: clock.Time
+    patients: Patients, row: Array, due: clock.Time, dose_index: Array, event: clock.Time
 ) -> clock.Time:
-    stop = clock.earlier(_save_time(patients, save_index), event)
+    stop = clock.earlier(due, event)
     if patients.dose_high.shape[1] == 1:
         return stop
     table_row = row if patients.dose_high.shape[0] > 1 else jnp.zeros_like(row)

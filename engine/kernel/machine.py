@@ -131,7 +131,7 @@ def _start(model: LaneModel, stepper: Stepper, patients: Patients) -> Machine:
     truths, pending = model.events.start(stepper.lanes, stepper.queue_size)
     rows = jnp.full(shape, -1, jnp.int32)
     now = clock.Time(zero, zero)
-    course = Course(rows, (word, word), word, now, none, none, none, none, truths, pending)
+    course = Course(rows, (word, word), word, now, now, none, none, none, none, truths, pending)
     constants = Constants(
         tuple(_lanes_of(c, rows) for c in patients.coefficients),
         tuple(jnp.broadcast_to(_lanes_of(v, rows), shape) for v in patients.variables),
@@ -248,9 +248,9 @@ def _fresh(
         machine.constants.cells,
     )
     word = jnp.zeros(rows.shape, jnp.uint32)
-    course = Course(
-        rows, key, word, clock.Time(zero, zero), none, none, none, none, truths, pending
-    )
+    start = clock.Time(zero, zero)
+    due = clock.Time(zero + patients.save_high[0], zero + patients.save_low[0])
+    course = Course(rows, key, word, start, due, none, none, none, none, truths, pending)
     counts = gathered(patients.counts)
     columns = tuple(jnp.broadcast_to(c, rows.shape) for c in counts)
     lanes = Lanes(columns, (word, word, word, word), idle, zero, zero, none, none, ())

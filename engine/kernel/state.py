@@ -74,7 +74,8 @@ class Course(NamedTuple):
         key: the patient's key, two words.
         segment: number of the segment, the counter of the random stream.
         stop: time of the next stop.
-        save_index, dose_index: next save time and dose.
+        due: the next save time.
+        save_index, dose_index: of the next save time and dose.
         num_stops: steps that ended at a stop instead of an event.
         status: why the lane ends, or COMPLETE.
         truths: every trigger's truth.
@@ -85,6 +86,7 @@ class Course(NamedTuple):
     key: tuple[Array, Array]
     segment: Array
     stop: clock.Time
+    due: clock.Time
     save_index: Array
     dose_index: Array
     num_stops: Array

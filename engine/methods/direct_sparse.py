@@ -103,7 +103,7 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
     proposer = propose_thinned if model.is_thinned else propose
     proposal, generator = proposer(model, tables, constants, lanes)
     total = proposal.total
-    countdown = count_down(lanes, proposal.wait)
+    countdown = count_down(lanes, proposal.wait + lanes.compensation)
     is_fired = is_alive & countdown.is_inside & proposal.is_event
     row = jnp.where(is_fired, proposal.reaction, jnp.int32(tables.nothing))
     if proposal.is_renewed is not None:

@@ -20,7 +20,7 @@ class Countdown(NamedTuple):
     """The time to go after a wait, by Kahan's compensated sum.
 
     Attributes:
-        wanted: what was to be taken off.
+        wanted: what was to be taken off: the wait and the compensation.
         remaining: what is left.
         is_inside: whether the wait ends before the stop; NaN and overshoot both end as "reached".
     """
@@ -30,9 +30,8 @@ class Countdown(NamedTuple):
     is_inside: Array
 
 
-def count_down(lanes: Lanes, wait: Array) -> Countdown:
-    """Take a wait off the time to go."""
-    wanted = wait + lanes.compensation
+def count_down(lanes: Lanes, wanted: Array) -> Countdown:
+    """Take a wait, with its compensation, off the time to go."""
     remaining = lanes.remaining - wanted
     return Countdown(wanted, remaining, remaining >= 0)
 
@@ -55,7 +54,10 @@ def watched(
 def arrival(
     lanes: Lanes, countdown: Countdown, is_alive: Array, is_held: Array | None
 ) -> tuple[Array, Array]:
-    """The time to go and its compensation after a step."""
+    """The time to go and its compensation after a step.
+
+    Of lanes that wait the compensation is no number: their stop sets it to zero.
+    """
     remaining, is_inside = countdown.remaining, countdown.is_inside
     moved = remaining
     if is_held is not None:
@@ -63,10 +65,7 @@ def arrival(
         moved = jnp.where(is_held, -jnp.maximum(remaining, jnp.float32(1e-37)), remaining)
     moved = jnp.where(is_inside, moved, jnp.float32(-jnp.inf))
     compensation = countdown.wanted - (lanes.remaining - remaining)
-    return (
-        jnp.where(is_alive, moved, lanes.remaining),
-        jnp.where(is_alive, compensation, lanes.compensation),
-    )
+    return jnp.where(is_alive, moved, lanes.remaining), compensation
 
 
 def tally(

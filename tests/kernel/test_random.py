@@ -107,6 +107,28 @@ def test_bits_are_uniform() -> None:
     assert check_means((x[1:] * x[:-1]).ravel(), 0.0)
 
 
+def test_segments_of_a_patient_do_not_go_together() -> None:
+    """Their states share half of their bits: what they yield must not."""
+    lanes, segments, num = 4096, 8, 12
+    key = random.patient_key((word(1), word(2)), words(np.arange(lanes)), words([0] * lanes))
+    drawn = []
+    for segment in range(segments):
+        state = random.segment_state(key, words([segment] * lanes))
+        for _ in range(num):
+            bits, state = random.draw(state)
+            drawn.append(np.asarray(bits))
+    drawn = np.stack(drawn).reshape(segments, num, lanes)
+    x = (drawn >> 8) / 2.0**24 - 0.5
+    for lag in (1, 2, 7):
+        assert check_means((x[lag:] * x[:-lag]).ravel(), 0.0)
+        # Of any two words half the bits are equal, 16 with a variance of 8.
+        equal = np.bitwise_count(drawn[lag:] ^ drawn[:-lag]).astype(float)
+        assert check_means(equal.ravel(), 16.0)
+    # The shared words themselves, drawn from directly, would be seen.
+    shared = np.stack([np.asarray(key[0])] * 2)
+    assert not check_means(np.bitwise_count(shared[1:] ^ shared[:-1]).astype(float).ravel(), 16.0)
+
+
 def test_uniform_lies_in_zero_one() -> None:
     ends = words([0, 1, 2, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF])
     u = np.asarray(random.uniform(ends), np.float64)

@@ -274,7 +274,8 @@ def test_joint_distribution(ensemble: engine.Ensemble) -> None:
     on, m = (ensemble[name][:, -1].astype(float) for name in ("on", "M"))
     product = (on - truth.means()[-1, 1]) * (m - truth.means()[-1, 2])
     covariance = truth.covariances()[-1, 1, 2]
-    assert_holds_and_twin_fails(lambda c: check_means(product, c), covariance, 1.1 * covariance)
+    # 15% are seven standard errors; the four of the bound would see 10% in three seeds of four.
+    assert_holds_and_twin_fails(lambda c: check_means(product, c), covariance, 1.15 * covariance)
     for other in ("I", "P2", "Q2"):
         x = ensemble[other][:, -1].astype(float)
         assert check_means((x - x.mean()) * (m - m.mean()), 0.0)
