@@ -77,7 +77,8 @@ def _to_float(bits: Array) -> Array:
 
 def uniform(bits: Array) -> Array:
     """A uniform in (0, 1] with 31 bits near zero, from 32 random bits."""
-    return (_to_float(bits >> jnp.uint32(1)) + jnp.float32(0.5)) * jnp.float32(2.0**-31)
+    # One fused multiply-add.
+    return _to_float(bits >> jnp.uint32(1)) * jnp.float32(2.0**-31) + jnp.float32(2.0**-32)
 
 
 def fine_uniform(bits: Array, extra: Array) -> Array:
@@ -87,8 +88,8 @@ def fine_uniform(bits: Array, extra: Array) -> Array:
     bits it would be 7% wrong. `extra` may be the word that gave the waiting time: its low bits do
     not reach a float32 unless that time is already longer than 8 mean waits.
     """
-    low = (_to_float(extra & jnp.uint32(0xFFF)) + jnp.float32(0.5)) * jnp.float32(2.0**-12)
-    return (_to_float(bits >> jnp.uint32(1)) + low) * jnp.float32(2.0**-31)
+    low = _to_float(extra & jnp.uint32(0xFFF)) * jnp.float32(2.0**-43) + jnp.float32(2.0**-44)
+    return _to_float(bits >> jnp.uint32(1)) * jnp.float32(2.0**-31) + low
 
 
 def share(state: Words) -> tuple[Array, Words]:
