@@ -156,6 +156,26 @@ def test_an_invalid_propensity_beside_an_input(level) -> None:
     assert np.all(e.status == Status.INVALID_PROPENSITY)
 
 
+def test_an_infinite_propensity_changes_no_count() -> None:
+    """The law is infinite at time 0: a patient fails there, or goes on from nearby; no Y decays."""
+    model = network(
+        {"X": 2, "Y": 9},
+        [("X -> 0", Formula("piecewise(X / time, X > 0, 0)")), ("Y -> 0", 1e-6)],
+    )
+    e = run(model, [0.0, 1.0], 300, is_failure_raised=False)
+    assert set(e.status) <= {Status.COMPLETE, Status.INVALID_PROPENSITY}
+    is_done = e.status == Status.COMPLETE
+    assert np.all(e["Y"][is_done] == 9)
+    assert np.all(e["X"][is_done, 0] == 2) and np.all((e["X"] >= 0)[is_done])
+
+
+def test_an_invalid_propensity_leaves_the_counts() -> None:
+    """A total that is infinite fires nothing in any of its reactions."""
+    model = network({"X": 5, "Y": 3}, [("X -> 0", Formula("X / (Y - 3)")), ("Y -> 0", 1e-9)])
+    with pytest.raises(engine.SimulationFailed, match=r"propensity inf at X=5, Y=3"):
+        run(model, [1.0], 8)
+
+
 def test_hill_laws_of_steep_and_large_numbers() -> None:
     """K^n = 1e40 is no float32; (x / K)^n is one."""
     model = network(

@@ -29,8 +29,9 @@ def optimise(
 ) -> Design:
     """Find a therapy and say what it achieves on fresh patients.
 
-    Where the risk's interval, on fresh patients, reaches above the bound, the search goes on; what
-    is reported comes from patients used for nothing else.
+    Where the risk's interval, on fresh patients, reaches above the bound, or so near to it that the
+    next patients' might, the search goes on; what is reported comes from patients used for nothing
+    else.
 
     Args:
         problem: what to maximise, what to bound, what to choose.

@@ -43,10 +43,10 @@ NEAR, LONGEST_CORRECTION = 0.6, 0.3
 DUAL_RATE, LARGEST_MULTIPLIER = 0.1, 4.0
 # What is left of the learning rate at the end, and in rounds that are added.
 SMALLEST_RATE = 0.05
-# Rounds that are added while fresh patients do not keep the bound, or meet less than this share of
-# the risk that is allowed; and what the aim is multiplied by where they nearly keep it.
+# Rounds that are added while fresh patients find more risk than is careful, or less than this share
+# of the aim; and what the aim is multiplied by where they nearly keep it.
 MAX_MORE_ROUNDS = 6
-USED = 0.75
+USED = 0.9
 # What counts for a mean or a tail as much as the whole bound does for a probability.
 SHARE_OF_MEAN = 0.2
 TIGHTENING = 0.95
@@ -96,13 +96,15 @@ class Search:
         for number in range(MAX_MORE_ROUNDS):
             found = self._checked(positions, number)
             checked.append((found, positions))
-            if found.risk.value <= self.most:
+            if self._is_careful(found):
                 enough = self.target * (1.0 - self.unit * (1.0 - USED))
                 # A bound that does not bind leaves no price, after a round that began with one.
                 if found.risk.value >= enough or (number > 0 and self.multiplier == 0.0):
                     return positions, notes
             elif number > 0 and found.risk.low <= self.problem.bound < found.risk.high:
                 self.target *= 1.0 - self.unit * (1.0 - TIGHTENING)
+            if number == MAX_MORE_ROUNDS - 1:
+                break
             notes.append(
                 f"fresh patients had a risk of {found.risk.value:.3g} ({found.risk.low:.3g} to "
                 f"{found.risk.high:.3g}); the search went on, aiming at {self.target:.3g}"
@@ -115,8 +117,11 @@ class Search:
             positions = self.round(positions, self.options.num_rounds + number)
         return max(checked, key=lambda one: self._rank(one[0]))[1], notes
 
+    def _is_careful(self, found: Verification) -> bool:
+        return found.is_safe and found.risk.value <= self.most
+
     def _rank(self, found: Verification) -> tuple[bool, float]:
-        is_careful = found.risk.value <= self.most
+        is_careful = self._is_careful(found)
         return is_careful, found.benefit.value if is_careful else -found.risk.value
 
     def _corrected(self, positions: np.ndarray, risk: float) -> np.ndarray:

@@ -66,9 +66,9 @@ def stochastic_fit(
     gradients on the points (Lai and Robbins 1979, doi:10.1214/aos/1176344840): a long valley, along
     which the descent is slow and its points wander, is crossed at once. On two parameters whose
     estimates correlate, 45 steps ended within 0.2 standard errors of the best ones, the average of
-    the last points alone 1. Where H is not positive definite, or the step leaves the neighbourhood
-    of the points, the average of the last third is taken (Polyak and Juditsky 1992,
-    doi:10.1137/0330046). Points stay within the bounds.
+    the last points alone 1. Where H is not positive definite, or the step leaves the bounds or the
+    neighbourhood of the points (four standard deviations), the average of the last third is taken
+    (Polyak and Juditsky 1992, doi:10.1137/0330046). Points stay within the bounds.
 
     Args:
         objective: the objective.
@@ -115,22 +115,23 @@ def stochastic_fit(
     spread = path[later].std(axis=0)
     best, curvature = path[-(num_steps // 3) :].mean(axis=0), None
     newton = _newton(path[later], np.array(gradients)[later])
-    if newton is not None and np.all(np.abs(newton[0] - path[later].mean(axis=0)) < FAR * spread):
-        best, curvature = np.clip(newton[0], lower, upper), newton[1]
+    if newton is not None and np.all((lower <= newton[0]) & (newton[0] <= upper)):
+        best, curvature = newton
     return StochasticFit(space.to_mapping(best), path, np.array(values), spread, curvature)
 
 
-# The regression is believed within so many standard deviations of the points that it knows.
+# The regression is believed within so many standard deviations of the points that it knows, in
+# every direction.
 FAR = 4.0
 
 
 def _newton(points: np.ndarray, gradients: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """The minimum and the curvature of a quadratic, from noisy gradients (n, P) at points (n, P).
 
-    None with too few points, or where the quadratic has no minimum.
+    None with too few points, where the quadratic has no minimum, or one far from the points.
     """
     num, size = points.shape
-    if num < size + 3:
+    if num < size + 3 or not np.all(np.isfinite(gradients)):
         return None
     away, pull = points - points.mean(axis=0), gradients - gradients.mean(axis=0)
     rows, columns = np.triu_indices(size)
@@ -145,5 +146,8 @@ def _newton(points: np.ndarray, gradients: np.ndarray) -> tuple[np.ndarray, np.n
     curvature[rows, columns] = curvature[columns, rows] = found
     if not np.all(np.linalg.eigvalsh(curvature) > 0):
         return None
-    best = points.mean(axis=0) - np.linalg.solve(curvature, gradients.mean(axis=0))
-    return best, curvature
+    step = np.linalg.solve(curvature, gradients.mean(axis=0))
+    covariance = np.atleast_2d(np.cov(points.T))
+    if not step @ np.linalg.lstsq(covariance, step, rcond=None)[0] < FAR**2:
+        return None
+    return points.mean(axis=0) - step, curvature

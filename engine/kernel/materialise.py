@@ -22,7 +22,8 @@ def materialise(is_running: Array | Literal[True], values: T) -> T:
 
     Args:
         is_running: scalar, true while any lane is alive; where it is false nobody looks at the
-            values. The constant True inside a kernel, whose values stay in registers anyway.
+            values, or only at `otherwise` of `compute_once`. The constant True inside a kernel,
+            whose values stay in registers anyway.
         values: a tree of arrays.
     """
     return compute_once(is_running, lambda: values)
@@ -39,7 +40,7 @@ def compute_once(
     Args:
         is_running: as of `materialise`.
         compute: gives a tree of arrays.
-        otherwise: what they hold where no lane is alive.
+        otherwise: what they hold where no lane is alive; anything but 0 for real numbers only.
     """
     if is_running is True:
         return compute()

@@ -11,6 +11,7 @@ because what its generator yields while it waits is never used.
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 Words = tuple[Array, Array, Array, Array]
@@ -81,21 +82,26 @@ def uniform(bits: Array) -> Array:
     return _to_float(bits >> jnp.uint32(1)) * jnp.float32(2.0**-31) + jnp.float32(2.0**-32)
 
 
+# The float32 below 2**-31: 31 bits, rounded up to 2**31, times this are below 1.
+BELOW_2_31 = np.float32(2.0**-31 - 2.0**-55)
+
+
 def fine_uniform(bits: Array, extra: Array) -> Array:
-    """A uniform in (0, 1] with 43 bits near zero: the low 12 bits of `extra` refine it.
+    """A uniform in (0, 1) with 43 bits near zero: the low 12 bits of `extra` refine it.
 
     A reaction with 1e-9 of the total propensity is then selected as often as it should be; with 32
     bits it would be 7% wrong. `extra` may be the word that gave the waiting time: its low bits do
-    not reach a float32 unless that time is already longer than 8 mean waits.
+    not reach a float32 unless that time is already longer than 8 mean waits. Or a word of the state
+    on which `bits` does not depend.
     """
     low = _to_float(extra & jnp.uint32(0xFFF)) * jnp.float32(2.0**-43) + jnp.float32(2.0**-44)
-    return _to_float(bits >> jnp.uint32(1)) * jnp.float32(2.0**-31) + low
+    return _to_float(bits >> jnp.uint32(1)) * BELOW_2_31 + low
 
 
 def share(state: Words) -> tuple[Array, Words]:
-    """A uniform in (0, 1] that chooses among reactions, and the next state."""
+    """A uniform in (0, 1) that chooses among reactions, and the next state."""
     bits, after = draw(state)
-    # The word that this draw does not use refines it.
+    # Refined by the second word, on which these bits do not depend.
     return fine_uniform(bits, state[1]), after
 
 
@@ -103,7 +109,7 @@ def wait_and_share(state: Words) -> tuple[Array, Array, Words]:
     """What one event needs: a unit exponential, a uniform that chooses, and the next state.
 
     Where a step keeps nothing else in registers, two words made one after the other (`share`,
-    then `draw`) are better: see `Direct`.
+    then `draw`) are better: see `direct.step`.
     """
     wait_bits, state = draw(state)
     choice_bits, state = draw(state)

@@ -47,8 +47,9 @@ class Lanes(NamedTuple):
         remaining: time to the next stop; a negative number -r is a lane held at r, -inf a lane
             that has reached its stop.
         compensation: Kahan's compensation of `remaining`.
-        scale: the last total propensity; negative while a rare reaction is to be chosen, NaN where
-            it is no number, +inf where a step was too long.
+        scale: the last total propensity; where there are events, negative while a rare reaction is
+            to be chosen (without events nothing else holds a lane); NaN where it is no number, +inf
+            where a step was too long.
         num_steps: candidate events so far, int32.
         num_events: reactions fired so far, int32.
         tallies: state of every tally.

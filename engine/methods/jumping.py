@@ -62,7 +62,7 @@ def arrival(
     moved = remaining
     if is_held is not None:
         # A held lane keeps its time as a negative number, which must not be zero.
-        moved = jnp.where(is_held, -jnp.maximum(remaining, jnp.float32(1e-37)), remaining)
+        moved = jnp.where(is_held, jnp.float32(-1e-37) - remaining, remaining)
     moved = jnp.where(is_inside, moved, jnp.float32(-jnp.inf))
     compensation = countdown.wanted - (lanes.remaining - remaining)
     return jnp.where(is_alive, moved, lanes.remaining), compensation

@@ -91,8 +91,8 @@ EXPONENT = Variable(Power("gain", 1.0), -2.0, 2.0, start=0.0, name="exponent")
 def is_good(design: Design) -> bool:
     """Near the known policy and its benefit, safe, and better than one size for all."""
     dose, benefit = best()
-    # The search may stop where it uses three quarters of the risk that its aim allows.
-    least, worst = best(0.6 * BOUND)
+    # The search may stop where it uses nine tenths of the risk that its aim allows.
+    least, worst = best(0.7 * BOUND)
     found, one = design.verification, design.alternatives[0]
     assert one.gain is not None and one.verification is not None
     return (
