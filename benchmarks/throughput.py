@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from benchmarks.comparing import chosen_rivals, markdown
 from benchmarks.processes import machine, measured
@@ -167,6 +168,8 @@ def plot(result: dict[str, Any]) -> Figure:
         names = [_name(r) for r in found]
         axis.barh(names, [r["events_per_second"] / 1e6 for r in found])
         axis.set(xscale="log", title=model, xlabel="million events a second")
+        # Panels of less than a decade would label every tick.
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.tick_params(axis="y", labelsize=7)
         axis.invert_yaxis()
     return figure
