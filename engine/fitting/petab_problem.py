@@ -1,6 +1,7 @@
 """PEtab problems: an objective with its gradient from a folder of tables and an SBML model."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from engine.optimise.space import Bounded, Space
 from engine.optimise.transforms import BY_NAME
 
 Array = Any
+_FORWARD = diffrax.ForwardMode()
 
 
 class Linearised(NamedTuple):
@@ -100,8 +102,8 @@ class PetabProblem:
             parameters: values by name, linear scale.
 
         Returns:
-            The value; infinite where the equations could not be solved or predict what the noise
-            model excludes.
+            The value; infinite, with a warning that says why, where the equations could not be
+            solved or predict what the noise model excludes.
 
         Raises:
             InvalidInput: an unknown name, or a value that is not finite.
@@ -111,7 +113,11 @@ class PetabProblem:
             >>> problem.negative_log_likelihood(problem.nominal_parameters)  # doctest: +SKIP
         """
         with jax.enable_x64(True):
-            return float(self._value(jnp.asarray(self._vector(parameters))))
+            theta = jnp.asarray(self._vector(parameters))
+            value = float(self._value(theta))
+        if value == np.inf:
+            warnings.warn(self._why_infinite(theta), stacklevel=2)
+        return value
 
     def gradient(self, parameters: Mapping[str, float]) -> dict[str, float]:
         """The derivative of the negative log-likelihood by each estimated parameter.
@@ -245,6 +251,27 @@ class PetabProblem:
     def _value(self) -> Any:
         return jax.jit(self.value)
 
+    def _why_infinite(self, theta: Array) -> str:
+        """Which conditions have no solution, or which observables no likelihood."""
+        with jax.enable_x64(True):
+            paths, is_ok = jax.jit(self.simulation.paths, static_argnums=1)(theta, _FORWARD)
+            predicted = self.rows.predict(theta, self.rows.picked(paths))
+        failed = [self.tables.lane_names[i] for i in np.flatnonzero(~np.asarray(is_ok))]
+        if failed:
+            return (
+                f"the likelihood is infinite: the equations of {_named(failed)} could not be "
+                f"solved with {self.solver}; give read_petab a Solver with more steps or larger "
+                "tolerances, unless they explode there"
+            )
+        is_bad = ~np.isfinite(np.asarray(predicted.location)) | ~(np.asarray(predicted.scale) > 0)
+        at = np.flatnonzero(is_bad)
+        where = sorted({self.tables.lane_names[self.tables.row_lane[row]] for row in at})
+        return (
+            f"the likelihood is infinite: {len(at)} measurements in {_named(where)} are predicted "
+            "where their noise model has no density (a logarithm of what is not positive, a noise "
+            "that is not); other parameters are needed"
+        )
+
     @cached_property
     def _linearised(self) -> Any:
         return jax.jit(self.linearised)
@@ -274,6 +301,12 @@ class PetabProblem:
 
     def _vector(self, parameters: Mapping[str, float]) -> np.ndarray:
         return np.array(list(self._complete(parameters).values()), np.float64)
+
+
+def _named(conditions: Sequence[str], most: int = 4) -> str:
+    first = ", ".join(f"'{name}'" for name in conditions[:most])
+    rest = len(conditions) - most
+    return f"{first} and {rest} more" if rest > 0 else first
 
 
 def read_petab(path: str | Path, *, solver: Solver | None = None) -> PetabProblem:

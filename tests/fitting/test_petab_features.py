@@ -179,7 +179,8 @@ def test_bad_values_are_named(decay):
     with pytest.raises(engine.InvalidInput, match="'k' is nan"):
         decay.negative_log_likelihood({"k": math.nan})
     # A prediction that its logarithm excludes has no likelihood; it is not NaN.
-    assert decay.negative_log_likelihood({"start": 10.0, "lambda": -1e3}) == math.inf
+    with pytest.warns(UserWarning, match="measurements in .* no density"):
+        assert decay.negative_log_likelihood({"start": 10.0, "lambda": -1e3}) == math.inf
 
 
 # Pre-equilibration with a conserved total, an input that is switched on and off at estimated
@@ -375,6 +376,8 @@ def test_an_explosion_and_a_law_without_a_value_are_infinite_not_wrong(tmp_path)
     assert value == pytest.approx(truth, rel=1e-7)
     assert gradient["h"] == 0.0 and gradient["k"] == pytest.approx((a - 1.0) * 3.0 * a**2, rel=1e-6)
     assert problem.value_and_gradient({"k": 0.4, "p": 4.0})[0] == math.inf
+    with pytest.warns(UserWarning, match="equations of 'c' could not be solved .*max_steps=4000"):
+        assert problem.negative_log_likelihood({"k": 0.4, "p": 4.0}) == math.inf
     assert problem.value_and_gradient({"k": 0.1, "p": 2.5})[0] == math.inf
 
 
