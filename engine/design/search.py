@@ -51,11 +51,11 @@ USED = 0.9
 SHARE_OF_MEAN = 0.2
 TIGHTENING = 0.95
 # The optimiser aims at a risk whose interval on fresh patients should keep the bound: below it by
-# the first many half widths. A design is taken where those who check it find no more than the bound
-# less the second many: to take what just passes would choose luck, and fail with the next patients.
-# With a standard error of half a half width in what the search reaches and in either look at it,
-# the last interval keeps the bound in some 19 of 20 designs.
-MARGINS = (2.1, 1.6)
+# MARGIN half widths. A design is taken where those who check it find it below by LEAST_MARGIN of
+# them: to take what just passes would choose luck, and fail with the next patients. With a standard
+# error of half a half width in what the search reaches and in either look at it, the last interval
+# keeps the bound in some 19 of 20 designs.
+MARGIN, LEAST_MARGIN = 2.1, 1.6
 # A benefit's size is taken as no less than this share of what its standard error is.
 SMALLEST_SIZE = 2.0
 
@@ -75,7 +75,8 @@ class Search:
         self.path: list[Step] = []
         half = _half_width(task, before)
         self.multiplier, self.size = 1.0, 0.0
-        self.target, self.most = (_below(self.problem.bound, m * half) for m in MARGINS)
+        self.target = _below(self.problem.bound, MARGIN * half)
+        self.most = _below(self.problem.bound, LEAST_MARGIN * half)
         self.gap: float | None = None
         # Averages of the gradients of benefit / size and risk / bound in the positions.
         self.pulls: np.ndarray | None = None

@@ -25,7 +25,6 @@ from engine.optimise.space import Bounded, Space
 from engine.optimise.transforms import BY_NAME
 
 Array = Any
-_FORWARD = diffrax.ForwardMode()
 
 
 class Linearised(NamedTuple):
@@ -161,7 +160,7 @@ class PetabProblem:
     def predict(self, parameters: Mapping[str, float]) -> Predicted:
         """Location and noise of every measurement on its transformed scale, (N,) each."""
         with jax.enable_x64(True):
-            found = self._predicted(jnp.asarray(self._vector(parameters)))
+            found, _ = self._simulated(jnp.asarray(self._vector(parameters)))
         return Predicted(np.asarray(found.location), np.asarray(found.scale))
 
     # Traceable functions of the parameters (P,), linear scale.
@@ -254,8 +253,7 @@ class PetabProblem:
     def _why_infinite(self, theta: Array) -> str:
         """Which conditions have no solution, or which observables no likelihood."""
         with jax.enable_x64(True):
-            paths, is_ok = jax.jit(self.simulation.paths, static_argnums=1)(theta, _FORWARD)
-            predicted = self.rows.predict(theta, self.rows.picked(paths))
+            predicted, is_ok = self._simulated(theta)
         failed = [self.tables.lane_names[i] for i in np.flatnonzero(~np.asarray(is_ok))]
         if failed:
             return (
@@ -277,12 +275,14 @@ class PetabProblem:
         return jax.jit(self.linearised)
 
     @cached_property
-    def _predicted(self) -> Any:
-        def predicted(theta: Array) -> Predicted:
-            paths, _ = self.simulation.paths(theta, diffrax.ForwardMode())
-            return self.rows.predict(theta, self.rows.picked(paths))
+    def _simulated(self) -> Any:
+        """What is predicted of every measurement, and whether each lane was solved."""
 
-        return jax.jit(predicted)
+        def simulated(theta: Array) -> tuple[Predicted, Array]:
+            paths, is_ok = self.simulation.paths(theta, diffrax.ForwardMode())
+            return self.rows.predict(theta, self.rows.picked(paths)), is_ok
+
+        return jax.jit(simulated)
 
     # Host side.
 

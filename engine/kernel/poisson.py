@@ -12,8 +12,8 @@ from engine.kernel.random import estrin, minus_log, uniform
 # Below this mean the distribution is inverted term by term, above it by an expansion.
 INVERSION_BELOW = 5.0
 # Terms of the inversion, an even number: a Poisson number of mean 5 exceeds this with a probability
-# of 8e-8, below what float32 sums resolve. A loop that ends when all lanes are
-# done, and looks at the means below 5 only, took twice as long.
+# of 8e-8, below what float32 sums resolve. A loop that ends when all lanes are done, and looks at
+# the means below 5 only, took twice as long.
 MAX_TERMS = 20
 _LARGEST = 2.0**30
 

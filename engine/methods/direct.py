@@ -330,17 +330,18 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
         target = jnp.where(inside < 0, AT_RARE, jnp.minimum(inside, last * BELOW_ONE))
         if candidate.is_event is not None:
             target = jnp.where(candidate.is_event & (inside < last), target, NOTHING)
+        # Not `is_inside`: masks that enter a conditional are written to memory first.
         target = jnp.where(lanes.remaining - countdown.wanted >= 0, target, NOTHING)
         return jnp.where(lanes.remaining >= 0, target, NOTHING)
 
     target = compute_once(is_running, aim, otherwise=float(NOTHING))
     is_alive = lanes.remaining >= 0
     is_rare, is_fired = target == AT_RARE, target < AT_RARE
-    counts = fire(model, lanes.counts, selection.cumulative, target)
-    if model.tallies or model.events:
-        counts = compute_once(
-            is_running, lambda: fire(model, lanes.counts, selection.cumulative, target)
-        )
+
+    def after() -> tuple[Array, ...]:
+        return fire(model, lanes.counts, selection.cumulative, target)
+
+    counts = compute_once(is_running, after) if model.tallies or model.events else after()
     fired = firing(model, selection.cumulative, target)
     tallies = tally(
         model, constants, lanes, wait, is_alive, counts, fired, is_fired, candidate.values
