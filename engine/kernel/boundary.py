@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from engine.kernel import clock, levels, random
+from engine.kernel import clock, driver, levels, random
 from engine.kernel.happenings import World, apply_doses, run_events
+from engine.kernel.materialise import Running
 from engine.kernel.model import LaneModel
 from engine.kernel.patients import Patients, Results, Rows, Written
 from engine.kernel.queue import LARGEST_REAL, combine
@@ -47,7 +48,7 @@ def serve(
     visit = Visit(is_reached & is_sound, is_waiting & is_sound, is_waiting, now)
     lanes, constants, course, next_event = _happen(
         model,
-        stepper.packing,
+        stepper,
         patients,
         lanes,
         constants,
@@ -113,15 +114,16 @@ def write(model: LaneModel, stepper: Stepper, machine: Machine) -> Results:
     if table.shape[1]:
         table = _put(table, Rows(saved.position.ravel(), saved.values.reshape(-1, table.shape[1])))
 
-    def end(_: Array, table: Array) -> Array:
+    def end(_: Any, table: Array) -> Array:
         # A lane without a patient keeps what its last one left.
         kept = _to_keep(model, stepper.packing, machine.lanes, machine.course)
         return _put(table, Rows(ended, kept))
 
+    if stepper.driver is not driver.XLA:
+        return Results(table, end(True, results.final))
     # Few visits end a trajectory. A conditional might copy the table; a loop does not.
     is_any_over = jnp.any(ended < jnp.int32(results.final.shape[0])).astype(jnp.int32)
-    final = lax.fori_loop(0, is_any_over, end, results.final)
-    return Results(table, final)
+    return Results(table, lax.fori_loop(0, is_any_over, end, results.final))
 
 
 def _put(table: Array, rows: Rows) -> Array:
@@ -146,7 +148,7 @@ class Visit(NamedTuple):
 
 def _happen(
     model: LaneModel,
-    packing: Packing,
+    stepper: Stepper,
     patients: Patients,
     lanes: Lanes,
     constants: Constants,
@@ -155,10 +157,17 @@ def _happen(
 ) -> tuple[Lanes, Constants, Course, clock.Time]:
     """Doses, then events; also returns the time of the next event that is known already."""
     is_first = visit.is_waiting & (course.segment == 1)
-    counts = packing.columns(model, lanes.counts)
+    counts = stepper.packing.columns(model, lanes.counts)
     world = World(counts, constants.variables, constants.levels.amplitudes)
     world, dose_index, is_dosed = apply_doses(
-        model, patients, course.row, course.dose_index, visit.is_dosing, visit.now, world
+        model,
+        stepper.driver,
+        patients,
+        course.row,
+        course.dose_index,
+        visit.is_dosing,
+        visit.now,
+        world,
     )
     happened = run_events(model, patients, constants, course, visit.is_triggering, visit.now, world)
     status = combine(course.status, happened.is_overflow, Status.EVENT_QUEUE_OVERFLOW)
@@ -169,7 +178,7 @@ def _happen(
     if changed:
         is_large = (course.row >= 0) & _is_large(changed)
         status = combine(status, is_large, Status.POPULATION_OVERFLOW)
-        lanes = lanes._replace(counts=packing.stacked(model, after, course.row.shape[0]))
+        lanes = lanes._replace(counts=stepper.packing.stacked(model, after, course.row.shape[0]))
     constants = constants._replace(
         variables=happened.world.variables,
         levels=constants.levels._replace(amplitudes=happened.world.amplitudes),
@@ -224,12 +233,14 @@ def _resolve_rare(
 ) -> Lanes:
     # Where no event is watched nothing else holds a lane.
     is_rare = is_held & (lanes.scale < 0) if model.events else is_held
-    return lax.cond(
-        jnp.any(is_rare),
-        lambda lanes: stepper.resolve(model, constants, lanes, is_rare),
-        lambda lanes: lanes,
-        lanes,
-    )
+
+    def resolve(is_any: Running, lanes: Lanes) -> Lanes:
+        resolved: Lanes = stepper.resolve(
+            model, constants._replace(is_running=is_any), lanes, is_rare
+        )
+        return resolved
+
+    return driver.if_needed(stepper.driver, jnp.any(is_rare), resolve, lanes)
 
 
 def _moved_constants(

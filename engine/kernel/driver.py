@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -18,6 +19,7 @@ from jax import Array, lax
 
 from engine.errors import InvalidInput
 from engine.kernel import pallas_driver
+from engine.kernel.materialise import Running
 from engine.kernel.state import Constants, Driver, Lanes, Stepper
 
 Step = Callable[[Constants, Lanes], Lanes]
@@ -28,15 +30,19 @@ def _advance_by_xla(step: Step, constants: Constants, lanes: Lanes, num_steps: A
     return lax.fori_loop(0, num_steps, lambda _, lanes: step(constants, lanes), lanes)
 
 
-XLA = Driver("xla", _advance_by_xla, None, 512, 8, 2**15, 2**26, None)
+XLA = Driver("xla", _advance_by_xla, None, 512, 8, 2**15, 2**26, None, 1.0)
 """A loop of XLA's, a processor cache's worth of lanes at a time: the driver of CPUs."""
 
 # 2**18 lanes are what the 132 multiprocessors of an H200 can hold resident at once. Two workers:
-# the host unpacks one chunk while the device runs the next.
-PALLAS = Driver("pallas", pallas_driver.advance, 2**18, 2**14, 1, 2**20, 2**31, 2)
+# the host unpacks one chunk while the device runs the next. Serving the stops is some twenty
+# launches, 0.1 ms; a step of all lanes takes 2 to 4 microseconds at half of the arithmetic limit.
+# Reasoned from compiled code (`benchmarks.gpu_code`), not measured.
+PALLAS = Driver("pallas", pallas_driver.advance, 2**18, 2**14, 1, 2**20, 2**31, 2, 4.0)
 """A Pallas (Triton) kernel with the lanes' state in registers: the driver of NVIDIA GPUs."""
 
-XLA_WIDE = PALLAS._replace(name="xla-wide", advance=_advance_by_xla, longest_block=512)
+XLA_WIDE = PALLAS._replace(
+    name="xla-wide", advance=_advance_by_xla, longest_block=512, service_factor=1.0
+)
 """XLA's loop with as many lanes as a GPU wants: other devices, and steps that Triton cannot run."""
 
 INTERPRETED = PALLAS._replace(
@@ -137,6 +143,29 @@ def together(
         return turn + 1, function(turn, argument)
 
     return lax.while_loop(is_going, body, (jnp.int32(0), argument))[1]
+
+
+def if_needed(
+    driver: Driver,
+    is_needed: Array,
+    function: Callable[[Running, T], T],
+    argument: T,
+) -> T:
+    """Run a function where it is needed that else would give its argument back.
+
+    XLA's driver then leaves it out. On a GPU it always runs: it costs microseconds of memory
+    traffic, and a conditional copies all that it hands through, a launch an array (vilar: 29 of
+    the 80 launches between two blocks handed lanes past a refill that nobody wanted).
+
+    Args:
+        driver: of the machine.
+        is_needed: scalar; where it is false the function changes nothing.
+        function: (what it may tell `materialise`, a tree of arrays) -> a like tree.
+        argument: what it is given.
+    """
+    if driver is not XLA:
+        return function(True, argument)
+    return lax.cond(is_needed, partial(function, is_needed), lambda argument: argument, argument)
 
 
 def advance(

@@ -1,11 +1,12 @@
 """What happens to a lane from outside its reactions: doses and SBML events."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 from engine.kernel import clock, random
+from engine.kernel.driver import if_needed
 from engine.kernel.model import LaneModel
 from engine.kernel.patients import Patients
 from engine.kernel.queue import (
@@ -18,12 +19,15 @@ from engine.kernel.queue import (
     exact_value,
     push,
 )
-from engine.kernel.state import Constants, Course
+from engine.kernel.state import Constants, Course, Driver
 from engine.kinetics.evaluate import evaluate
+
+Columns = tuple[Array, ...]
 
 
 def apply_doses(
     model: LaneModel,
+    driver: Driver,
     patients: Patients,
     row: Array,
     dose_index: Array,
@@ -39,7 +43,7 @@ def apply_doses(
     due = clock.Time(patients.dose_high[position], patients.dose_low[position])
     is_due = is_reached & clock.is_same(now, due)
 
-    def give(given: tuple[tuple[Array, ...], ...]) -> tuple[tuple[Array, ...], ...]:
+    def give(_: Any, given: tuple[Columns, Columns]) -> tuple[Columns, Columns]:
         keep, increments = patients.dose_keep[position], patients.dose_increments[position]
         amplitudes = []
         for entry, amplitude in enumerate(given[0]):
@@ -53,7 +57,7 @@ def apply_doses(
 
     # Only what doses can change: a network may have a thousand species.
     old = (world.amplitudes, tuple(world.counts[species] for species in model.dosed))
-    amplitudes, dosed = lax.cond(jnp.any(is_due), give, lambda given: given, old)
+    amplitudes, dosed = if_needed(driver, jnp.any(is_due), give, old)
     counts = list(world.counts)
     for species, count in zip(model.dosed, dosed, strict=True):
         counts[species] = count

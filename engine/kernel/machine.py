@@ -186,7 +186,7 @@ def _start_tallies(model: LaneModel, constants: Constants, lanes: Lanes) -> tupl
 def _refill(model: LaneModel, stepper: Stepper, patients: Patients, machine: Machine) -> Machine:
     """Give every idle lane the next patient; the lane then waits at time 0."""
 
-    def fill(machine: Machine) -> Machine:
+    def fill(_: Any, machine: Machine) -> Machine:
         is_idle = machine.course.row < 0
         rank = jnp.cumsum(is_idle, dtype=jnp.int32) - 1
         candidate = machine.next_row + rank
@@ -213,7 +213,7 @@ def _refill(model: LaneModel, stepper: Stepper, patients: Patients, machine: Mac
     results = machine.results
     light = machine._replace(results=())  # type: ignore[arg-type]
     is_wanted = (machine.num_idle > 0) & (machine.next_row < patients.num_valid)
-    light = lax.cond(is_wanted, fill, lambda machine: machine, light)
+    light = driver.if_needed(stepper.driver, is_wanted, fill, light)
     return light._replace(results=results)
 
 

@@ -9,8 +9,11 @@ from jax import Array, lax
 
 T = TypeVar("T")
 
+Running = Array | Literal[True]
+"""Scalar, true while any lane is alive; or the constant True, where nothing need be kept apart."""
 
-def materialise(is_running: Array | Literal[True], values: T) -> T:
+
+def materialise(is_running: Running, values: T) -> T:
     """`values`, computed once and written to memory.
 
     XLA's CPU compiler merges cheap elementwise producers into each of their users. In a step every
@@ -29,9 +32,7 @@ def materialise(is_running: Array | Literal[True], values: T) -> T:
     return compute_once(is_running, lambda: values)
 
 
-def compute_once(
-    is_running: Array | Literal[True], compute: Callable[[], T], otherwise: float = 0.0
-) -> T:
+def compute_once(is_running: Running, compute: Callable[[], T], otherwise: float = 0.0) -> T:
     """What `compute` makes, computed once and written to memory where it is to stay.
 
     `materialise(is_running, compute())` without its copies, which took an eighth of a step: vilar

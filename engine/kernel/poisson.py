@@ -1,12 +1,11 @@
 """Poisson and normal numbers from a lane's random bits."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import jax.numpy as jnp
 from jax import Array, lax
 
-from engine.kernel.materialise import materialise
+from engine.kernel.materialise import Running, materialise
 from engine.kernel.random import estrin, minus_log, uniform
 
 # Below this mean the distribution is inverted term by term, above it by an expansion.
@@ -62,9 +61,7 @@ def normal(bits: Array) -> Array:
     return (jnp.float32(2) * u - jnp.float32(1)) * slope
 
 
-def poisson(
-    is_running: Array | Literal[True], means: Sequence[Array], bits: Sequence[Array]
-) -> list[Array]:
+def poisson(is_running: Running, means: Sequence[Array], bits: Sequence[Array]) -> list[Array]:
     """A Poisson number for every mean, int32, by inverting the distribution function.
 
     Means from 5 on: floor of the expansion of the inverse in 1 / sqrt(mean) (Giles 2016,

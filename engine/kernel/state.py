@@ -8,6 +8,7 @@ from jax import Array
 
 from engine.kernel import clock
 from engine.kernel.levels import Levels
+from engine.kernel.materialise import Running
 from engine.kernel.patients import Results, Written
 from engine.kernel.queue import Pending
 
@@ -23,7 +24,8 @@ class Constants(NamedTuple):
         span: length of the segment, (L,) float32.
         truths: whether each watched trigger held when the segment began, (L,) bool.
         passed: whether each time threshold of the triggers has passed, (L,) bool.
-        is_running: scalar, whether any lane is alive in this block.
+        is_running: scalar, whether any lane is alive in this block, or the constant True; what
+            `materialise` is told.
         cells: one (L,) float32 array per number that changes with the save interval.
     """
 
@@ -34,7 +36,7 @@ class Constants(NamedTuple):
     span: Array
     truths: tuple[Array, ...]
     passed: tuple[Array, ...]
-    is_running: Array
+    is_running: Running
     cells: tuple[Array, ...] = ()
 
 
@@ -108,6 +110,7 @@ class Driver(NamedTuple):
         largest_chunk: rows of a chunk at most.
         chunk_bytes: size of a chunk's results at most.
         most_workers: chunks that are driven at once at most; None for one per core.
+        service_factor: how many times as many steps serving the stops costs as on a CPU.
     """
 
     name: str
@@ -118,6 +121,7 @@ class Driver(NamedTuple):
     largest_chunk: int
     chunk_bytes: int
     most_workers: int | None
+    service_factor: float
 
 
 class Packing(NamedTuple):

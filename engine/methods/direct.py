@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from engine.kernel import random
-from engine.kernel.materialise import compute_once, materialise
+from engine.kernel.materialise import Running, compute_once, materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.state import Constants, Lanes, Stepper
 from engine.kernel.tallies import Jump
@@ -134,7 +134,7 @@ class Selection(NamedTuple):
 
 
 def partition(
-    model: LaneModel, values: Mapping[str, Array], threshold: Array, is_running: Array
+    model: LaneModel, values: Mapping[str, Array], threshold: Array, is_running: Running
 ) -> Selection:
     """Split propensities into common and rare ones, below the threshold.
 
@@ -381,7 +381,7 @@ def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array
     point = jnp.minimum(random.fine_uniform(bits, extra) * total, total * BELOW_ONE)
     # Another rounding of the propensities than the step's may leave no rare one.
     target = jnp.where(is_rare & (total > 0), point, NOTHING)
-    target, cumulative = materialise(jnp.any(is_rare), (target, cumulative))
+    target, cumulative = materialise(constants.is_running, (target, cumulative))
     counts, fired = fire(model, lanes.counts, cumulative, target), firing(model, cumulative, target)
     after = model.values(constants, counts, left)
     before = values | model.shared_values(values)

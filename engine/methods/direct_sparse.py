@@ -45,9 +45,6 @@ from engine.network.network import ReactionNetwork
 # step, compiled in 20 and 62 seconds, and at 1.1 and 0.90 with this one, in 6 and 9; with an input
 # in every one of 1,000 laws at 0.56, in 8.
 MANY = 400
-# With 64 lanes XLA makes one function of the steps of 1,000 reactions, which ran at 5.8 million
-# events per second (32: 5.3, 128: 4.9).
-FEWEST_LANES, MOST_LANES = 32, 64
 # What serving the stops of a block costs, in steps.
 SERVICE_COST = 25.0
 
@@ -59,8 +56,6 @@ def is_fitting(network: ReactionNetwork) -> bool:
 
 def stepper(method: Any, network: ReactionNetwork, num_trajectories: int) -> Stepper:
     """What the lane machine needs to run the direct method in this way."""
-    fitting = min(num_trajectories // 8, MOST_LANES)
-    lanes = max(FEWEST_LANES, 1 << (max(fitting, 1).bit_length() - 1))
     return stepper_of(
         method,
         network,
@@ -71,7 +66,7 @@ def stepper(method: Any, network: ReactionNetwork, num_trajectories: int) -> Ste
         is_counting=False,
         service_cost=SERVICE_COST,
         packing=PACKING,
-    )._replace(lanes=method.lanes or lanes)
+    )
 
 
 class Proposal(NamedTuple):

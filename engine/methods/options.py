@@ -46,7 +46,7 @@ def stepper_of(
         is_counting=is_counting,
         max_events=method.max_events,
         real=real,
-        service_cost=service_cost,
+        service_cost=service_cost * driver.service_factor,
         queue_size=method.queue_size,
         lanes=method.lanes or default_lanes(network, num_trajectories, driver),
         block=method.block,
@@ -59,7 +59,8 @@ def stepper_of(
 # Bytes that the lanes of a block may take together: two thirds of a first-level cache of 48 KiB.
 # With twice as many lanes jakstat ran at 104 in place of 118 million events/s, vilar at 160 in
 # place of 205; with half as many birth_death ran at 190 in place of 205. Fewer than 64 never pay:
-# with 32 networks of 30, 100 and 300 reactions ran at 98, 31 and 9.4, with 64 at 195, 43 and 14.5.
+# with 32 networks of 30, 100 and 300 reactions ran at 98, 31 and 9.4, with 64 at 195, 43 and 14.5;
+# of 1,000, by the sparse step, at 5.3 and 5.8, with 128 at 4.9.
 LANES_BYTES = 2**15
 FEWEST_LANES, MOST_LANES = 64, 256
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from engine.kernel.materialise import materialise
+from engine.kernel.materialise import Running, materialise
 from engine.methods.sparse_arrays import placed, taken
 from engine.methods.sparse_tables import FAN_OUT, STRIDE, Lists, Tables
 
@@ -78,7 +78,7 @@ def replaced(tables: Tables, tree: Tree, lane: Array, propensities: Array) -> Tr
     )
 
 
-def refreshed(is_running: Array, tables: Tables, tree: Tree, fired: Array) -> Tree:
+def refreshed(is_running: Running, tables: Tables, tree: Tree, fired: Array) -> Tree:
     """The trees after the propensities that follow the fired reactions have changed."""
 
     def update(lane: Array, node: Array, nodes: Array) -> Array:
@@ -97,7 +97,7 @@ def _family(tables: Tables, leaves: Array, lane: Array, first: Array) -> list[Ar
 
 
 def for_each(
-    is_running: Array,
+    is_running: Running,
     lists: Lists,
     fired: Array,
     body: Callable[[Array, Array, Array], Array],
@@ -143,7 +143,7 @@ def _owner(ends: Array, item: Array, num_lanes: int) -> Array:
     return jnp.minimum(lane, jnp.int32(num_lanes - 1))
 
 
-def descend(is_running: Array, tables: Tables, tree: Tree, share: "Share") -> tuple[Array, Array]:
+def descend(is_running: Running, tables: Tables, tree: Tree, share: "Share") -> tuple[Array, Array]:
     """The leaf at a share of the total of every lane; and the total.
 
     The sums above the nodes are made anew at every step: lanes stand side by side in them, which

@@ -18,7 +18,7 @@ from jax import Array, lax
 from engine.errors import InvalidInput
 from engine.kernel import random
 from engine.kernel.across import is_any
-from engine.kernel.materialise import compute_once, materialise
+from engine.kernel.materialise import Running, compute_once, materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.poisson import poisson
 from engine.kernel.state import Constants, Lanes, Stepper
@@ -301,7 +301,7 @@ def step(model: LaneModel, options: Options, constants: Constants, lanes: Lanes)
 
 
 def _firings(
-    is_running: Array, means: list[Array], is_leap: Array, generator: random.Words
+    is_running: Running, means: list[Array], is_leap: Array, generator: random.Words
 ) -> tuple[list[Array], random.Words]:
     """Poisson numbers; only a lane that leaps draws, whatever its neighbours do."""
 
