@@ -1,8 +1,9 @@
 """Every condition of a problem side by side, and how its paths change with the parameters."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import diffrax
 import jax
@@ -17,6 +18,15 @@ from engine.fitting.tables import Conditions, Tables
 from engine.network.expressions import symbols
 
 Array = Any
+T = TypeVar("T")
+
+# Side by side all lanes step until the slowest ends, and their states want more room than a
+# processor's cache has; one after the other each operation serves one lane only. Value and gradient
+# on one core, side by side and one after the other: 33 states and 72 parameters a lane 3.4 and
+# 57 s against 1.4 and 9.5; 25 states, 120 lanes 9.2 and 166 against 4.7 and 28; 14 states 0.09 and
+# 0.31 against 0.09 and 0.39; 11 states 0.19 and 0.77 against 0.35 and 0.72; 4 states 0.3 and 1.1
+# against 1.4 and 3.7. One after the other compiles in half to two thirds of the time.
+MANY_STATES = 20
 
 
 class _Fixed(NamedTuple):
@@ -31,7 +41,7 @@ class _Fixed(NamedTuple):
 class Simulation:
     """The paths of every lane as functions of the parameters (P,), linear scale.
 
-    Lanes are vmapped with padded save times: one compilation for all conditions.
+    Lanes have padded save times: one compilation for all conditions.
 
     Args:
         tables: the problem.
@@ -75,7 +85,14 @@ class Simulation:
             return states, is_ok & is_found
 
         given = pool[self.tables.lanes.index]
-        return jax.vmap(lane)(given, *self._begun(rested, is_rested), self._fixed)
+        begun = self._begun(rested, is_rested)
+        return self._by_lane(lane)(given, *begun, self._fixed)
+
+    def _by_lane(self, lane: Callable[..., T]) -> Callable[..., T]:
+        """A lane's function as one of all lanes: side by side, or one after the other."""
+        if len(self.tables.model.states) < MANY_STATES or jax.default_backend() != "cpu":
+            return jax.vmap(lane)
+        return lambda *arguments: jax.lax.map(lambda own: lane(*own), arguments)
 
     def _begun(self, rested: Array, is_rested: Array) -> tuple[Array, Array]:
         """The state (L, S) that each lane's pre-equilibration hands over, and whether it has it."""
@@ -131,7 +148,7 @@ class Simulation:
             return jax.vmap(along, out_axes=(None, -1, None))(moved, handed)
 
         given = pool[tables.lanes.index]
-        found, slopes, is_ok = jax.vmap(lane)(given, rest, self._fixed, moved, handed)
+        found, slopes, is_ok = self._by_lane(lane)(given, rest, self._fixed, moved, handed)
         return found, slopes, is_ok & is_begun
 
     def _rest_slopes(self, pool: Array, local: np.ndarray) -> tuple[Array, Array, Array]:
@@ -151,9 +168,8 @@ class Simulation:
             return jax.vmap(along, out_axes=(None, 0, None))(moved)
 
         moved = jnp.asarray(_directions(before, local))
-        found, slopes, is_ok = jax.vmap(one)(
-            pool[before.index], jnp.asarray(before.is_given), moved
-        )
+        given = self._given(pool, before)
+        found, slopes, is_ok = self._by_lane(one)(*given, moved)
         return found, is_ok, slopes
 
     @cached_property
@@ -210,7 +226,7 @@ class Simulation:
         if not len(self.tables.before.index):
             return jnp.zeros((1, len(self.tables.model.states))), jnp.ones(1, bool)
         given = self._given(pool, self.tables.before)
-        return jax.vmap(lambda one: self._rest(one, adjoint))(given)
+        return self._by_lane(lambda one: self._rest(one, adjoint))(given)
 
     def _given(self, pool: Array, conditions: Conditions) -> Given:
         return Given(pool[conditions.index], jnp.asarray(conditions.is_given))
