@@ -82,7 +82,7 @@ def simulate(
             x0=x0,
             inputs=inputs,
             is_failure_raised=False,
-            progress=lambda done, total: report(done, total, 0),
+            progress=report,
         )
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -144,12 +144,21 @@ def fit(
     if starts < 1 or batch < 1:
         raise InvalidInput(f"--starts {starts} --batch {batch}: give at least 1")
     began = time.perf_counter()
+    import math
+
     import engine
     from engine.fitting.petab_fit import fit_petab
     from engine.report.fit_figure import write_fit_figure
     from engine.report.fit_table import fit_table
 
     read = engine.read_petab(problem)
+    counts = f"{len(read.estimated)} parameters, {len(read.tables.measurements)} measurements"
+    print(
+        f"{read.name}: {counts}, {len(read.tables.lane_names)} conditions; compiling the first "
+        "step of a large problem takes minutes",
+        file=sys.stderr,
+        flush=True,
+    )
     with showing_progress("starts") as report:
         found = fit_petab(
             read,
@@ -158,7 +167,9 @@ def fit(
             seed=seed,
             draws=draws,
             batch=batch,
-            progress=lambda done, total, best: report(done, total, 0),
+            progress=lambda done, total, best: report(
+                done, total, note=f"best {best:.6g}" if math.isfinite(best) else "first values"
+            ),
         )
     open_console().print(fit_table(found))
     for line in (found.fits.diagnosis(), *found.information.remarks()):
@@ -185,7 +196,7 @@ def design(
     elif done := num_finished(out):
         print(f"{out} holds a design that was stopped; {done} stages are done, going on")
     with showing_progress("steps") as report:
-        result = run_design(chosen, problem, out, lambda done, total: report(done, total, 0))
+        result = run_design(chosen, problem, out, report)
     design_figure(result, out / "design.png")
     console = open_console()
     for table in design_tables(result):

@@ -23,7 +23,7 @@ def showing_progress(what: str) -> Iterator[Any]:
     columns = (
         TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + what),
         BarColumn(),
-        TextColumn("{task.fields[speed]}"),
+        TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -32,12 +32,12 @@ def showing_progress(what: str) -> Iterator[Any]:
         yield _lines(what)
         return
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=1, speed="")
+        task = bar.add_task(what, total=1, note="")
 
-        def report(done: int, total: int, events: int) -> None:
+        def report(done: int, total: int, events: int = 0, note: str = "") -> None:
             rate = events / max(time.perf_counter() - began, 1e-9) / 1e6
-            shown = f"{rate:.1f} M reactions/s" if events else ""
-            bar.update(task, completed=done, total=total, speed=shown)
+            shown = f"{rate:.1f} M reactions/s" if events else note
+            bar.update(task, completed=done, total=total, note=shown)
 
         yield report
 
@@ -46,10 +46,11 @@ def _lines(what: str) -> Any:
     """Progress for a log file: a line now and then."""
     last = time.perf_counter()
 
-    def report(done: int, total: int, events: int) -> None:
+    def report(done: int, total: int, events: int = 0, note: str = "") -> None:
         nonlocal last
         if time.perf_counter() - last > _LINE_SECONDS and done < total:
             last = time.perf_counter()
-            print(f"{done:,} of {total:,} {what}", file=sys.stderr, flush=True)
+            shown = f"; {note}" if note else ""
+            print(f"{done:,} of {total:,} {what}{shown}", file=sys.stderr, flush=True)
 
     return report

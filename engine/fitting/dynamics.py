@@ -39,11 +39,13 @@ class Dynamics:
         model: the equations.
         open: names that some condition or parameter overrides.
         solver: tolerances.
+        always_zero: constants that are 0 whatever the parameters.
     """
 
     model: RateModel
     open: tuple[str, ...]
     solver: Solver
+    always_zero: frozenset[str] = frozenset()
 
     @cached_property
     def switches(self) -> Switches:

@@ -169,7 +169,7 @@ class PetabProblem:
     def simulation(self) -> Simulation:
         """The paths of every condition."""
         plain = Simulation(self.tables, self.solver)
-        if not len(self.tables.before.index) and not np.any(self.tables.row_time < 0):
+        if not self.tables.has_rest:
             return plain
         # Most problems are told by the continuation, which compiles in a fifth of the time. Where
         # it finds another rest than the path does, that one is taken to be of the same kind.
@@ -297,7 +297,23 @@ class PetabProblem:
         for name, value in values.items():
             if not np.isfinite(value):
                 raise InvalidInput(f"parameter '{name}' is {value}; give a finite number")
+        self._check_fixed(values)
         return values
+
+    def _check_fixed(self, values: Mapping[str, float]) -> None:
+        """Refuse to let a reaction run that is taken never to run where states come to rest."""
+        table = self.tables.parameters
+        if not self.tables.has_rest:
+            return
+        for name, is_estimated, nominal in zip(
+            table.names, table.is_estimated, table.nominal, strict=True
+        ):
+            if nominal == 0 and not is_estimated and values[name] != 0:
+                raise InvalidInput(
+                    f"parameter '{name}' is {values[name]:g}, but the parameter table fixes it at "
+                    "0, which decides what is conserved until a steady state; change its "
+                    "nominalValue there"
+                )
 
     def _vector(self, parameters: Mapping[str, float]) -> np.ndarray:
         return np.array(list(self._complete(parameters).values()), np.float64)

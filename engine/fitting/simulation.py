@@ -61,7 +61,8 @@ class Simulation:
     @cached_property
     def dynamics(self) -> Dynamics:
         """The equations."""
-        return Dynamics(self.tables.model, self.tables.open, self.solver)
+        tables = self.tables
+        return Dynamics(tables.model, tables.open, self.solver, tables.always_zero)
 
     def pool(self, theta: Array) -> Array:
         """Parameters and the numbers behind them."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.fitting.dynamics import FLOAT, WILD, Dynamics
 from engine.kinetics.evaluate import evaluate
-from engine.network.expressions import Number
+from engine.network.expressions import Number, substitute
 
 Array = Any
 # Far beyond any biological relaxation time, in any unit of time a model uses.
@@ -29,15 +29,20 @@ def conserved_and_free(dynamics: Dynamics) -> tuple[np.ndarray, np.ndarray]:
     """Bases of the amounts' conserved combinations (C, S) and of what reactions move (S - C, S).
 
     The rows of the first are orthogonal to every reaction's change, so these totals stay as they
-    start; together the rows are an orthonormal basis.
+    start; together the rows are an orthonormal basis. A reaction that never runs, because a
+    parameter is fixed at 0, moves nothing: counted, it would leave Newton's matrix singular.
     """
     model = dynamics.model
+    zeros = dict.fromkeys(dynamics.always_zero, Number(0.0))
+    runs = [substitute(law, zeros) != Number(0.0) for law in model.laws]
     columns = len(model.laws) + len(model.states)
     matrix = np.zeros((len(model.states), columns))
     for i, name in enumerate(model.states):
         if name in model.rate_rules:
             matrix[i, len(model.laws) + i] = 1.0
         for j, number in model.changes[name]:
+            if not runs[j]:
+                continue
             # A stoichiometry that parameters decide is taken to be free of conservation.
             if isinstance(number, Number):
                 matrix[i, j] = number.value

@@ -5,11 +5,12 @@ Reference: Schmiester et al. 2021, doi:10.1371/journal.pcbi.1008646 (PEtab, vers
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from engine.network.expressions import Expression
+from engine.network.expressions import Expression, Number
 from engine.network.sbml_rates import RateModel
 
 SCALES = ("lin", "log", "log10")
@@ -131,3 +132,25 @@ class Tables:
     observables: tuple[Observable, ...]
     frame: Any
     name: str
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether some state is at rest: before a condition, or where it is measured."""
+        return bool(len(self.before.index)) or bool(np.any(self.row_time < 0))
+
+    @cached_property
+    def always_zero(self) -> frozenset[str]:
+        """Constants that are 0 in every condition whatever the estimated parameters."""
+        is_fixed_at_zero = ~self.parameters.is_estimated & (self.parameters.nominal == 0)
+        is_zero = np.concatenate([is_fixed_at_zero, np.asarray(self.numbers) == 0])
+        by_file = {n for n in self.model.constants if self.model.start.get(n) == Number(0.0)}
+        found = by_file - set(self.open)
+        conditions = [c for c in (self.before, self.lanes) if len(c.index)]
+        for k, name in enumerate(self.open):
+            is_so = [
+                np.where(c.is_given[:, k], is_zero[c.index[:, k]], name in by_file)
+                for c in conditions
+            ]
+            if name in self.model.constants and np.all(np.concatenate(is_so)):
+                found.add(name)
+        return frozenset(found)

@@ -161,6 +161,9 @@ class MathReader:
         children = (node.getChild(i) for i in range(node.getNumChildren()))
         arguments = [self._read(child, where, local, open_functions) for child in children]
         if kind == libsbml.AST_FUNCTION:
+            # A name applied to nothing, which some published files write, is the name.
+            if not arguments and node.getName() not in self.functions:
+                return self._name(node.getName(), where, local)
             return self._inlined(node.getName(), arguments, where, open_functions)
         return _apply(node, arguments, where)
 

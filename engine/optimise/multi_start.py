@@ -100,7 +100,8 @@ def multi_start(
         starts: points, (N, P), transformed scale.
         batch: starts that advance together.
         folder: where finished and running starts are kept; the same call again continues there.
-        progress: called with the finished, the total and the best value.
+        progress: called before the first step and after every step with the finished, the total
+            and the best value so far, that of running starts too.
 
     Returns:
         What was found. A start that fails is reported in its status; others go on.
@@ -162,7 +163,7 @@ class _Run:
                 if pending:
                     self._fill(int(slot), pending.pop(0))
             if progress is not None:
-                progress(int(done.sum()), len(done), float(self.results["values"].min()))
+                progress(int(done.sum()), len(done), self._best())
             if np.all(self.slots < 0):
                 break
             self.states = self._advanced()
@@ -171,6 +172,13 @@ class _Run:
             if time.monotonic() - self.saved_at > _SAVE_SECONDS:
                 self._saved_running()
         return Fits(starts=self.starts, **self.results)
+
+    def _best(self) -> float:
+        """The least value so far, of running starts too."""
+        values = [self.results["values"]]
+        if self.states is not None:
+            values.append(np.asarray(self.states.value)[self.slots >= 0])
+        return float(np.nanmin(np.concatenate(values)))
 
     def _fill(self, slot: int, start: int) -> None:
         state = self.begin(jnp.asarray(self.starts[start], jnp.float64))

@@ -335,6 +335,49 @@ def test_rest_that_remembers_its_start_is_differentiated_along_the_path(tmp_path
     assert gradient["g"] == pytest.approx(end**2 * 0.6 / 0.8**2, rel=1e-4)
 
 
+# X <-> Y and P <-> Q, whose second pair a parameter keeps apart: Q stays as it is.
+APART = sbml.document(
+    species=sbml.species("X", initialConcentration=3.0)
+    + sbml.species("Y", initialConcentration=1.0)
+    + sbml.species("P", initialConcentration=2.0)
+    + sbml.species("Q", initialConcentration=0.5),
+    parameters=sbml.parameter("f", 1.0) + sbml.parameter("r", 0.5) + sbml.parameter("none", 0.0),
+    reactions=sbml.reaction("xy", "X", "Y", "f * X - r * Y", reversible=True)
+    + sbml.reaction("pq", "P", "Q", "none * P * (1 + X) - 2 * none * Q", reversible=True),
+)
+
+
+@pytest.mark.parametrize(
+    "share, is_apart", [(0.0, True), pytest.param(0.3, False, marks=pytest.mark.full)]
+)
+def test_a_reaction_that_never_runs_conserves_what_it_would_change(tmp_path, share, is_apart):
+    problem = engine.read_petab(
+        write_problem(
+            tmp_path,
+            APART,
+            {
+                "f": {"nominalValue": 0.8},
+                "r": {"nominalValue": 0.5},
+                "none": {"nominalValue": share, "estimate": 0},
+            },
+            {"rest": {"f": 1.3}, "then": {"f": "f"}},
+            {name.lower(): {"observableFormula": name} for name in "YQ"},
+            [measured(o, "then", 0.0, 0.0, preequilibrationConditionId="rest") for o in ("y", "q")],
+        )
+    )
+    assert problem.tables.always_zero == ({"none"} if is_apart else set())
+    assert problem.simulation.is_implicit
+    y, x = 4 * 1.3 / 1.8, 4 * 0.5 / 1.8
+    q = 0.5 if is_apart else 2.5 * (1 + x) / (3 + x)
+    np.testing.assert_allclose(problem.simulate({}), (y, q), rtol=1e-8)
+    _, gradient = problem.value_and_gradient({})
+    at_r = (-4 * 1.3 / 1.8**2, 0.0 if is_apart else 5.0 / (3 + x) ** 2 * 4 * 1.3 / 1.8**2)
+    assert gradient["r"] == pytest.approx(y * at_r[0] + q * at_r[1], rel=1e-6)
+    if is_apart:
+        with pytest.raises(engine.InvalidInput, match=r"'none' is 0.3, but .* fixes it at 0"):
+            problem.negative_log_likelihood({"none": 0.3})
+
+
 @pytest.mark.full
 def test_an_integrated_rest_agrees_with_the_implicit_one(switched):
     from engine.fitting.simulation import Simulation

@@ -53,6 +53,17 @@ def test_nested_functions_are_written_out(tmp_path: Path) -> None:
     assert propensities(sbml.read(tmp_path, text), S=3)["r"] == pytest.approx(5.0)
 
 
+def test_a_name_applied_to_nothing_is_the_name(tmp_path: Path) -> None:
+    # <apply><ci> k </ci></apply>, as the published model of Beer et al. 2014 has it.
+    text = sbml.document(
+        species=sbml.species("X"),
+        parameters=sbml.parameter("k", 2),
+        reactions=sbml.reaction("r", "X", "", "k() * X()"),
+    )
+    assert text.count("<apply>") == 3
+    assert propensities(sbml.read(tmp_path, text), X=3)["r"] == 6.0
+
+
 EVALUATED = {
     "piecewise(1, X < 2, 2, X < 4, 3)": 2.0,
     "piecewise(X, X > 100)": math.nan,

@@ -27,6 +27,7 @@ LAWS = {
     "factorial(X)": "factorial(X)",
     "unknown * X": "reaction 'r' mentions 'unknown'",
     "f(X)": "reaction 'r' calls 'f'",
+    "f() * X": "reaction 'r' mentions 'f'",
     "nan * X": "notanumber",
     "": "reaction 'r' has no kinetic law",
 }
