@@ -8,9 +8,26 @@ from matplotlib.figure import Figure
 
 import engine
 from benchmarks import __main__ as command
-from benchmarks import deviations, generated, large_networks, tables
+from benchmarks import deviations, generated, gpu_code, large_networks, tables
 from benchmarks.question import Options, Question
 from benchmarks.questions import QUESTIONS
+
+
+def test_instructions_of_a_step_are_those_of_the_longest_inner_loop() -> None:
+    assembly = """
+.L_x_0:
+        /*0000*/                   MOV R1, R2 ;
+.L_x_1:
+        /*0010*/                   FADD R1, R1, R2 ;
+        /*0020*/              @!P0 FMUL R1, R1, R2 ;
+        /*0030*/               @P0 BRA `(.L_x_1) ;
+        /*0040*/                   BAR.SYNC 0x0 ;
+        /*0050*/              @!P1 BRA `(.L_x_0) ;
+        /*0060*/                   EXIT ;
+.L_x_2:
+        /*0070*/                   BRA `(.L_x_2);
+"""
+    assert gpu_code.steps_instructions(assembly) == 3
 
 
 def test_the_list_has_a_line_for_each(capsys) -> None:
