@@ -34,11 +34,11 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exploding(tmp_path_factory):
-    """X -> 2 X, which never reaches its horizon."""
+    """X -> 1000 X, whose counts leave what a lane can hold."""
     network = engine.ReactionNetwork(
         species={"X": 1},
         parameters={"k": 1.0},
-        reactions=[engine.Reaction("X -> 2 X", engine.MassAction("k"))],
+        reactions=[engine.Reaction("X -> 1000 X", engine.MassAction("k"))],
     )
     path = tmp_path_factory.mktemp("models") / "exploding.xml"
     engine.write_sbml(network, path)

@@ -201,6 +201,7 @@ def test_tails_of_known_laws(share: float) -> None:
         assert not abs(values.mean() - wrong) < 4.5 * error + 1e-3 * truth
 
 
+@pytest.mark.full
 def test_a_tail_bound_is_kept() -> None:
     """The largest mean of a Poisson count whose worst tenth average at most 30."""
     share, bound = 0.1, 30.0
@@ -309,6 +310,7 @@ def test_fractions_keep_other_doses() -> None:
     assert two.names == ("a", "b", "c")
 
 
+@pytest.mark.full
 def test_the_length_of_an_infusion_is_found() -> None:
     """Slower is safer and as good: the longest infusion under the horizon's pressure to hurry."""
     system = network(

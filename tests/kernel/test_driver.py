@@ -72,7 +72,14 @@ def simulated(name: str, num: int, **changed: Any) -> engine.Ensemble:
     return run(model, TS, num, seed=3, method=METHODS[name], **{**options, **changed})
 
 
-@pytest.mark.parametrize("name", METHODS)
+# The noisy hybrid method's step holds the quiet one's.
+QUICK = ("direct", "tau_leaping", "noisy_hybrid")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in QUICK else pytest.mark.full) for n in METHODS],
+)
 def test_the_kernel_runs_what_the_loop_runs(name: str) -> None:
     """More trajectories than lanes, so that lanes are refilled; a program has 64 of 128 lanes."""
     loop = simulated(name, 150)

@@ -101,6 +101,7 @@ def dimer_errors(volume: int, system=moment_equations) -> tuple[float, float]:
     return mean_error, np.abs(variances / truth.variances()[1:] - 1).max()
 
 
+@pytest.mark.full
 def test_dimerisation_converges_to_the_master_equation_as_one_over_the_volume():
     volumes = np.array([4, 16, 64])
     errors = np.array([dimer_errors(int(v)) for v in volumes])
@@ -128,6 +129,7 @@ def with_a_faster_reaction(model):
     )
 
 
+@pytest.mark.full
 def test_twins_of_the_dimerisation_fail():
     assert dimer_errors(64, without_diffusion)[1] > 0.5
     mean_error, variance_error = dimer_errors(64, with_a_faster_reaction)

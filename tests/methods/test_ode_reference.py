@@ -20,15 +20,9 @@ METHOD = engine.ODE(rtol=1e-9, atol=1e-10)
 # The reference itself has errors of this relative size where a species has just vanished.
 RELATIVE, OF_THE_SPECIES, OF_THE_MODEL = 1e-4, 1e-7, 1e-12
 MODELS = (
-    "BIOMD0000000101",
-    "BIOMD0000000140",
-    "BIOMD0000000347",
-    "BIOMD0000000381",
     "BIOMD0000000550",
-    "BIOMD0000000585",
     "BIOMD0000000591",
     "BIOMD0000000665",
-    "BIOMD0000000711",
     "BIOMD0000000714",
     "BIOMD0000000786",
     "BIOMD0000000837",
@@ -38,12 +32,18 @@ MODELS = (
     "BIOMD0000001077",
     "MODEL2210070001",
 )
-# These take longer to compile than all the others together.
+# These take much longer to compile than all the others together.
 LARGE_MODELS = (
     "BIOMD0000000093",
     "BIOMD0000000094",
+    "BIOMD0000000101",
+    "BIOMD0000000140",
+    "BIOMD0000000347",
+    "BIOMD0000000381",
     "BIOMD0000000537",
     "BIOMD0000000544",
+    "BIOMD0000000585",
+    "BIOMD0000000711",
     "BIOMD0000000959",
     "MODEL2307050001",
 )

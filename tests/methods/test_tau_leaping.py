@@ -94,6 +94,7 @@ def test_dimerisation_within_a_percent() -> None:
     assert found.num_steps.mean() < 0.2 * exactly.num_steps.mean()
 
 
+@pytest.mark.full
 def test_hill_and_michaelis_menten_laws() -> None:
     """Laws without an integer order: the step selection takes their elasticities."""
     model = network(
