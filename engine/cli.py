@@ -1,5 +1,6 @@
 """The command `engine`: parse, build objects, call, write; no science."""
 
+import math
 import sys
 import time
 from enum import StrEnum
@@ -144,8 +145,6 @@ def fit(
     if starts < 1 or batch < 1:
         raise InvalidInput(f"--starts {starts} --batch {batch}: give at least 1")
     began = time.perf_counter()
-    import math
-
     import engine
     from engine.fitting.petab_fit import fit_petab
     from engine.report.fit_figure import write_fit_figure

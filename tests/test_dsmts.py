@@ -414,9 +414,10 @@ def check_within_two_percent(shared: Path, case: str, method: str, num: int) -> 
         assert np.all(off <= RATIO * sd + 4.5 * spread + ROUNDING)
 
 
+# Two cases by the hybrid method; all of them, at more trajectories, in the fuller suite.
 @pytest.mark.parametrize(
     ("case", "method"),
-    [*((case, "tau_leaping") for case in QUICK), *((case, "hybrid") for case in QUICK[1:3])],
+    [(case, "tau_leaping") for case in QUICK] + [(case, "hybrid") for case in ("00020", "00031")],
 )
 def test_approximate_methods(shared: Path, case: str, method: str) -> None:
     check_within_two_percent(shared, case, method, 10_000)

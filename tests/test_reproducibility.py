@@ -67,7 +67,18 @@ def test_the_base_is_worth_comparing(base: engine.Ensemble) -> None:
     assert len(np.unique(pairs, axis=0)) == NUM
 
 
-@pytest.mark.parametrize(("lanes", "block"), [(128, 7), (256, 1), (1024, 64)])
+# Each number of lanes and each length of a block once; all pairs in the fuller suite.
+QUICK = ((128, 7), (256, 1), (1024, 64))
+
+
+@pytest.mark.parametrize(
+    ("lanes", "block"),
+    [
+        pytest.param(lanes, block, marks=() if (lanes, block) in QUICK else pytest.mark.full)
+        for lanes in (128, 256, 1024)
+        for block in (1, 7, 64)
+    ],
+)
 def test_lanes_and_blocks(base: engine.Ensemble, lanes: int, block: int) -> None:
     assert_same(simulated(method=engine.Direct(lanes=lanes, block=block)), base)
 
@@ -79,7 +90,7 @@ def test_chunks(base: engine.Ensemble, monkeypatch, chunk: int) -> None:
         assert_same(simulated(), base)
 
 
-@pytest.mark.parametrize("threads", ["1", "5"])
+@pytest.mark.parametrize("threads", ["1", pytest.param("2", marks=pytest.mark.full), "5"])
 def test_threads(base: engine.Ensemble, monkeypatch, threads: str) -> None:
     monkeypatch.setenv("ENGINE_NUM_THREADS", threads)
     assert_same(simulated(), base)

@@ -19,7 +19,6 @@ from engine.optimise.starts import screened_starts
 from engine.optimise.status import FitStatus
 
 SUMMARY, STARTS, DATA = "summary.json", "starts.parquet", "data_and_fit.parquet"
-_SCREENED = "screened.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,13 +79,13 @@ def fit_petab(
     if num_starts < 1:
         raise InvalidInput(f"num_starts is {num_starts}; give at least 1")
     folder = Path(folder)
-    objective, checkpoint = PetabObjective(problem), folder / "checkpoint"
+    objective = PetabObjective(problem)
     fits = multi_start(
         objective,
         optimiser or GaussNewton(),
-        _starts(objective, checkpoint, num_starts, seed, draws, batch),
+        screened_starts(objective, num_starts, seed, draws=draws, batch=batch),
         batch=batch,
-        folder=checkpoint,
+        folder=folder / "checkpoint",
         progress=progress,
     )
     if not np.isfinite(fits.values[fits.best]):
@@ -102,24 +101,6 @@ def fit_petab(
     )
     _write(fit, folder, seed)
     return fit
-
-
-def _starts(
-    objective: PetabObjective, checkpoint: Path, num_starts: int, seed: int, draws: int, batch: int
-) -> np.ndarray:
-    """The screened starts, kept: for a large problem they take as long as many steps."""
-    identity = json.dumps([num_starts, seed, draws, *objective.space.names])
-    path = checkpoint / _SCREENED
-    if path.exists():
-        with np.load(path) as kept:
-            if str(kept["identity"]) == identity:
-                return np.asarray(kept["starts"])
-    starts = screened_starts(objective, num_starts, seed, draws=draws, batch=batch)
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    part = checkpoint / f"part_{_SCREENED}"
-    np.savez(part, starts=starts, identity=identity)
-    part.replace(path)
-    return starts
 
 
 def _write(fit: PetabFit, folder: Path, seed: int) -> None:

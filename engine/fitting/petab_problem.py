@@ -16,7 +16,7 @@ from engine.errors import InvalidInput
 from engine.fitting.rows import Predicted, Rows
 from engine.fitting.simulation import Simulation
 from engine.fitting.solver import Solver
-from engine.fitting.steady import continued
+from engine.fitting.steady import continued, idle_laws
 from engine.fitting.tables import ParameterTable, Tables
 from engine.fitting.tables import Prior as TablePrior
 from engine.network.network import hint
@@ -302,18 +302,17 @@ class PetabProblem:
 
     def _check_fixed(self, values: Mapping[str, float]) -> None:
         """Refuse to let a reaction run that is taken never to run where states come to rest."""
-        table = self.tables.parameters
         if not self.tables.has_rest:
             return
-        for name, is_estimated, nominal in zip(
-            table.names, table.is_estimated, table.nominal, strict=True
-        ):
-            if nominal == 0 and not is_estimated and values[name] != 0:
-                raise InvalidInput(
-                    f"parameter '{name}' is {values[name]:g}, but the parameter table fixes it at "
-                    "0, which decides what is conserved until a steady state; change its "
-                    "nominalValue there"
-                )
+        model, zeros = self.tables.model, self.tables.always_zero
+        moved = sorted(n for n in frozenset().union(*zeros.values()) if values[n] != 0)
+        still = [name for name, by in zeros.items() if by.isdisjoint(moved)]
+        if moved and idle_laws(model, still) != idle_laws(model, zeros):
+            named = ", ".join(f"'{name}' is {values[name]:g}" for name in moved)
+            raise InvalidInput(
+                f"parameter {named}, but the parameter table fixes it at 0, which decides what is "
+                "conserved until a steady state; change its nominalValue there"
+            )
 
     def _vector(self, parameters: Mapping[str, float]) -> np.ndarray:
         return np.array(list(self._complete(parameters).values()), np.float64)

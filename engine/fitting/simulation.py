@@ -62,7 +62,7 @@ class Simulation:
     def dynamics(self) -> Dynamics:
         """The equations."""
         tables = self.tables
-        return Dynamics(tables.model, tables.open, self.solver, tables.always_zero)
+        return Dynamics(tables.model, tables.open, self.solver, frozenset(tables.always_zero))
 
     def pool(self, theta: Array) -> Array:
         """Parameters and the numbers behind them."""
@@ -107,7 +107,7 @@ class Simulation:
         x0 = jnp.where(fixed.keeps, rest, x0)
         found, is_done = self.dynamics.path(x0, constants, fixed.times, adjoint)
         last, is_still = found[-1], jnp.asarray(True)
-        if self._has_end:
+        if self.tables.has_end:
             last, is_still = self._settled(x0, constants, adjoint)
         return jnp.concatenate([found, last[None]]), is_done & is_still
 
@@ -199,15 +199,10 @@ class Simulation:
     def is_rest_found(self, theta: Array) -> Array:
         """Whether each pre-equilibration and steady-state measurement finds its state."""
         found = [self._rested(self.pool(theta), diffrax.ForwardMode())[1]]
-        if self._has_end:
+        if self.tables.has_end:
             given = self._given(self.pool(theta), self.tables.lanes)
-            found.append(jax.vmap(lambda one: self._rest(one, diffrax.ForwardMode()))(given)[1])
+            found.append(self._at_rest(given, diffrax.ForwardMode())[1])
         return jnp.concatenate(found)
-
-    @property
-    def _has_end(self) -> bool:
-        """Whether a measurement is of the steady state."""
-        return bool(np.any(self.tables.row_time < 0))
 
     def _rest(self, given: Given, adjoint: Any) -> tuple[Array, Array]:
         return self._settled(*self.dynamics.start(given), adjoint)
@@ -226,7 +221,9 @@ class Simulation:
         """Steady states of the pre-equilibrations, (B, S), one that nobody uses without any."""
         if not len(self.tables.before.index):
             return jnp.zeros((1, len(self.tables.model.states))), jnp.ones(1, bool)
-        given = self._given(pool, self.tables.before)
+        return self._at_rest(self._given(pool, self.tables.before), adjoint)
+
+    def _at_rest(self, given: Given, adjoint: Any) -> tuple[Array, Array]:
         return self._by_lane(lambda one: self._rest(one, adjoint))(given)
 
     def _given(self, pool: Array, conditions: Conditions) -> Given:

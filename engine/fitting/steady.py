@@ -1,6 +1,6 @@
 """Steady states: found by integrating, polished by Newton's method, differentiated implicitly."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import diffrax
@@ -11,6 +11,7 @@ import numpy as np
 from engine.fitting.dynamics import FLOAT, WILD, Dynamics
 from engine.kinetics.evaluate import evaluate
 from engine.network.expressions import Number, substitute
+from engine.network.sbml_rates import RateModel
 
 Array = Any
 # Far beyond any biological relaxation time, in any unit of time a model uses.
@@ -25,6 +26,13 @@ _RANK = 1e-10
 Relaxation = Callable[[Dynamics, Any, Array, Any, Any], tuple[Array, Array]]
 
 
+def idle_laws(model: RateModel, zeros: Iterable[str]) -> frozenset[int]:
+    """Positions of the laws that are 0 in every state where these constants are."""
+    values = dict.fromkeys(zeros, Number(0.0))
+    laws = enumerate(model.laws)
+    return frozenset(j for j, law in laws if substitute(law, values) == Number(0.0))
+
+
 def conserved_and_free(dynamics: Dynamics) -> tuple[np.ndarray, np.ndarray]:
     """Bases of the amounts' conserved combinations (C, S) and of what reactions move (S - C, S).
 
@@ -33,15 +41,14 @@ def conserved_and_free(dynamics: Dynamics) -> tuple[np.ndarray, np.ndarray]:
     parameter is fixed at 0, moves nothing: counted, it would leave Newton's matrix singular.
     """
     model = dynamics.model
-    zeros = dict.fromkeys(dynamics.always_zero, Number(0.0))
-    runs = [substitute(law, zeros) != Number(0.0) for law in model.laws]
+    idle = idle_laws(model, dynamics.always_zero)
     columns = len(model.laws) + len(model.states)
     matrix = np.zeros((len(model.states), columns))
     for i, name in enumerate(model.states):
         if name in model.rate_rules:
             matrix[i, len(model.laws) + i] = 1.0
         for j, number in model.changes[name]:
-            if not runs[j]:
+            if j in idle:
                 continue
             # A stoichiometry that parameters decide is taken to be free of conservation.
             if isinstance(number, Number):

@@ -134,23 +134,32 @@ class Tables:
     name: str
 
     @property
+    def has_end(self) -> bool:
+        """Whether a measurement is of the steady state."""
+        return bool(np.any(self.row_time < 0))
+
+    @property
     def has_rest(self) -> bool:
         """Whether some state is at rest: before a condition, or where it is measured."""
-        return bool(len(self.before.index)) or bool(np.any(self.row_time < 0))
+        return self.has_end or len(self.before.index) > 0
 
     @cached_property
-    def always_zero(self) -> frozenset[str]:
-        """Constants that are 0 in every condition whatever the estimated parameters."""
-        is_fixed_at_zero = ~self.parameters.is_estimated & (self.parameters.nominal == 0)
+    def always_zero(self) -> Mapping[str, frozenset[str]]:
+        """Constants that are 0 in every condition whatever the estimated parameters.
+
+        Each with the parameters of the table that are fixed at 0 and make it so.
+        """
+        parameters = self.parameters
+        is_fixed_at_zero = ~parameters.is_estimated & (parameters.nominal == 0)
         is_zero = np.concatenate([is_fixed_at_zero, np.asarray(self.numbers) == 0])
         by_file = {n for n in self.model.constants if self.model.start.get(n) == Number(0.0)}
-        found = by_file - set(self.open)
+        found = dict.fromkeys(by_file - set(self.open), frozenset[str]())
         conditions = [c for c in (self.before, self.lanes) if len(c.index)]
         for k, name in enumerate(self.open):
-            is_so = [
-                np.where(c.is_given[:, k], is_zero[c.index[:, k]], name in by_file)
-                for c in conditions
-            ]
-            if name in self.model.constants and np.all(np.concatenate(is_so)):
-                found.add(name)
-        return frozenset(found)
+            is_given = np.concatenate([c.is_given[:, k] for c in conditions])
+            index = np.concatenate([c.index[:, k] for c in conditions])
+            is_so = np.where(is_given, is_zero[index], name in by_file)
+            if name in self.model.constants and np.all(is_so):
+                used = {int(i) for i in index[is_given] if i < len(parameters.names)}
+                found[name] = frozenset(parameters.names[i] for i in used)
+        return found

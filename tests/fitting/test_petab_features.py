@@ -335,14 +335,18 @@ def test_rest_that_remembers_its_start_is_differentiated_along_the_path(tmp_path
     assert gradient["g"] == pytest.approx(end**2 * 0.6 / 0.8**2, rel=1e-4)
 
 
-# X <-> Y and P <-> Q, whose second pair a parameter keeps apart: Q stays as it is.
+# X <-> Y and P <-> Q, whose second pair a parameter keeps apart: Q stays as it is. Another that
+# is 0 in the table stops nothing.
 APART = sbml.document(
     species=sbml.species("X", initialConcentration=3.0)
     + sbml.species("Y", initialConcentration=1.0)
     + sbml.species("P", initialConcentration=2.0)
     + sbml.species("Q", initialConcentration=0.5),
-    parameters=sbml.parameter("f", 1.0) + sbml.parameter("r", 0.5) + sbml.parameter("none", 0.0),
-    reactions=sbml.reaction("xy", "X", "Y", "f * X - r * Y", reversible=True)
+    parameters=sbml.parameter("f", 1.0)
+    + sbml.parameter("more", 0.0)
+    + sbml.parameter("r", 0.5)
+    + sbml.parameter("none", 0.0),
+    reactions=sbml.reaction("xy", "X", "Y", "(f + more) * X - r * Y", reversible=True)
     + sbml.reaction("pq", "P", "Q", "none * P * (1 + X) - 2 * none * Q", reversible=True),
 )
 
@@ -359,13 +363,15 @@ def test_a_reaction_that_never_runs_conserves_what_it_would_change(tmp_path, sha
                 "f": {"nominalValue": 0.8},
                 "r": {"nominalValue": 0.5},
                 "none": {"nominalValue": share, "estimate": 0},
+                "more": {"nominalValue": 0.0, "estimate": 0},
             },
             {"rest": {"f": 1.3}, "then": {"f": "f"}},
             {name.lower(): {"observableFormula": name} for name in "YQ"},
             [measured(o, "then", 0.0, 0.0, preequilibrationConditionId="rest") for o in ("y", "q")],
         )
     )
-    assert problem.tables.always_zero == ({"none"} if is_apart else set())
+    zeros = {"none", "more"} if is_apart else {"more"}
+    assert problem.tables.always_zero == {name: {name} for name in zeros}
     assert problem.simulation.is_implicit
     y, x = 4 * 1.3 / 1.8, 4 * 0.5 / 1.8
     q = 0.5 if is_apart else 2.5 * (1 + x) / (3 + x)
@@ -376,6 +382,7 @@ def test_a_reaction_that_never_runs_conserves_what_it_would_change(tmp_path, sha
     if is_apart:
         with pytest.raises(engine.InvalidInput, match=r"'none' is 0.3, but .* fixes it at 0"):
             problem.negative_log_likelihood({"none": 0.3})
+        assert problem.simulate({"more": 0.1})[0] == pytest.approx(4 * 1.4 / 1.9, rel=1e-8)
 
 
 @pytest.mark.full
