@@ -14,7 +14,7 @@ INVERSION_BELOW = 5.0
 # of 8e-8, below what float32 sums resolve. A loop that ends when all lanes are done, and looks at
 # the means below 5 only, took twice as long.
 MAX_TERMS = 20
-_LARGEST = 2.0**30
+_LARGEST = 2**30
 
 # z / (2 u - 1) of the normal quantile z, in w = -log(4 u (1 - u)) scaled from [0, 15.5] to [-1, 1],
 # constant first: fitted at Chebyshev's points, error of z below 1.2e-6 at every u of `_share`.
@@ -154,4 +154,5 @@ def _expanded(mean: Array, w: Array) -> Array:
             )
         )
     )
-    return jnp.clip(jnp.floor(mean + noise), 0.0, _LARGEST).astype(jnp.int32)
+    # Cut off, not rounded down, and bounded as whole numbers: the same, and faster.
+    return jnp.clip((mean + noise).astype(jnp.int32), 0, _LARGEST)

@@ -108,8 +108,11 @@ def leap_length(
     found: Rates,
     is_critical: Sequence[Array | None],
     is_noisy: bool = True,
+    most_lost: float = 2.0,
 ) -> Array:
     """The longest leap over which no propensity changes by more than epsilon, relatively.
+
+    With b what a species may move by, it may lose `most_lost` b in all, whatever it gains.
 
     Without noise (`is_noisy` false) a species is held to its net drift, and to the part of its life
     time that an explicit integration needs.
@@ -129,7 +132,10 @@ def leap_length(
         x = counts[species].astype(jnp.float32)
         most = _largest_change(model, epsilon, is_critical, found.propensities, name)
         bound = jnp.maximum(most * x / order, jnp.float32(1))
-        time = _time_to_move(bound, flows) if is_noisy else _time_to_drift(epsilon, x, bound, flows)
+        if is_noisy:
+            time = _time_to_move(bound, flows, most_lost)
+        else:
+            time = _time_to_drift(epsilon, x, bound, flows)
         longest = jnp.minimum(longest, time)
     return longest
 
@@ -151,8 +157,8 @@ def _largest_change(
     return most
 
 
-def _time_to_move(bound: Array, flows: Sequence[tuple[int, Array]]) -> Array:
-    """How long a species needs to move by `bound`: by its drift, its noise, or half its losses."""
+def _time_to_move(bound: Array, flows: Sequence[tuple[int, Array]], most_lost: float) -> Array:
+    """How long a species needs to move by `bound`: by drift, noise, or a part of its losses."""
     tiny = jnp.float32(TINY)
     drift = total_of([jnp.float32(v) * a for v, a in flows])
     noise = total_of([jnp.float32(v**2) * a for v, a in flows])
@@ -162,7 +168,8 @@ def _time_to_move(bound: Array, flows: Sequence[tuple[int, Array]]) -> Array:
     losses = [jnp.float32(-v) * a for v, a in flows if v < 0]
     if not losses:
         return shortest
-    return jnp.minimum(shortest, jnp.float32(2) * bound / jnp.maximum(total_of(losses), tiny))
+    longest = jnp.float32(most_lost) * bound / jnp.maximum(total_of(losses), tiny)
+    return jnp.minimum(shortest, longest)
 
 
 def _time_to_drift(
