@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from benchmarks.comparing import markdown, of
 from benchmarks.deviations import compared, percent, without_moments
@@ -86,22 +87,38 @@ def birth_death_moments() -> dict[str, Any]:
     }
 
 
+# Deviations below this percentage, which no sampling resolves, are drawn here.
+LEAST = 0.01
+
+
 def plot(result: dict[str, Any]) -> Figure:
-    """Worst deviation of a mean against seconds of a trajectory, a colour per method."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axis = figure.subplots()
-    for method in ("Direct", *METHODS):
-        found = [r for r in of(result["records"], method=method) if r.get("mean_percent")]
-        if found:
-            x = [r["seconds_per_trajectory"] for r in found]
-            axis.plot(x, [r["mean_percent"] for r in found], "o", label=method)
-            for r in found:
-                axis.annotate(
-                    r["network"], (r["seconds_per_trajectory"], r["mean_percent"]), fontsize=5
-                )
-    axis.set(xscale="log", yscale="log", xlabel="seconds of a trajectory")
-    axis.set_ylabel("worst deviation of a mean, percent")
-    axis.legend(fontsize=7, frameon=False)
+    """Worst deviation of a mean against seconds of a trajectory, a panel per network."""
+    records = [r for r in result["records"] if r.get("mean_percent") is not None]
+    networks = list(dict.fromkeys(r["network"] for r in records))
+    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    # One panel more, for the legend.
+    panels = figure.subplots(2, -(-(len(networks) + 1) // 2), sharey=True, squeeze=False).ravel()
+    for axis, network in zip(panels, networks, strict=False):
+        here = of(records, network=network)
+        for r in of(here, method="Direct"):
+            axis.axvline(r["seconds_per_trajectory"], color="grey", linestyle=":", linewidth=1)
+        for colour, method in enumerate(METHODS):
+            for r in of(here, method=method):
+                place = (r["seconds_per_trajectory"], max(r["mean_percent"], LEAST))
+                error = r["mean_error_percent"]
+                axis.errorbar(*place, error, fmt="o", color=f"C{colour}", markersize=5)
+        axis.set_title(network, fontsize=8)
+        axis.set(xscale="log", yscale="log", ylim=(LEAST / 1.5, 100))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.tick_params(labelsize=7)
+    for axis in panels[len(networks) :]:
+        axis.set_axis_off()
+    for colour, method in enumerate(METHODS):
+        panels[-1].plot([], [], "o", color=f"C{colour}", label=method)
+    panels[-1].plot([], [], ":", color="grey", label="Direct's time")
+    panels[-1].legend(fontsize=8, frameon=False, loc="center")
+    figure.supxlabel("seconds of a trajectory", fontsize=8)
+    figure.supylabel("worst deviation of a mean, percent", fontsize=8)
     return figure
 
 
