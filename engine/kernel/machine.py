@@ -57,7 +57,7 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
                 stepper, machine, serve(model, stepper, patients, machine, visit_number)
             )
             constants = machine.constants
-            steps = _block_length(stepper, machine)
+            steps = _block_length(model, stepper, machine)
             filled = stepper.packing.filled(model, constants, machine.lanes, is_stopped, is_stale)
             ready = machine.lanes._replace(cache=filled)
             lanes = driver.advance(stepper, model, constants, ready, steps)
@@ -107,7 +107,7 @@ def _paced(stepper: Stepper, before: Machine, machine: Machine) -> Machine:
     )
 
 
-def _block_length(stepper: Stepper, machine: Machine) -> Array:
+def _block_length(model: LaneModel, stepper: Stepper, machine: Machine) -> Array:
     """How many steps to take before looking at the lanes again.
 
     A lane that stops waits half a block on average, and serving a block costs as much as c steps:
@@ -118,7 +118,8 @@ def _block_length(stepper: Stepper, machine: Machine) -> Array:
     if stepper.block is not None:
         return jnp.int32(stepper.block)
     between = machine.recent_steps / jnp.maximum(machine.recent_stops, jnp.float32(0.5))
-    best = jnp.sqrt(jnp.float32(2 * stepper.service_cost) * jnp.maximum(between, jnp.float32(1)))
+    cost = stepper.service_cost / model.relative_cost
+    best = jnp.sqrt(jnp.float32(2 * cost) * jnp.maximum(between, jnp.float32(1)))
     return jnp.clip(best, SHORTEST_BLOCK, stepper.driver.longest_block).astype(jnp.int32)
 
 

@@ -9,6 +9,7 @@ from jax import Array
 from engine.errors import InvalidInput
 from engine.inputs.layout import InputLayout
 from engine.kernel import levels
+from engine.kernel.cost import relative_cost
 from engine.kernel.queue import EventTable
 from engine.kernel.state import Constants
 from engine.kernel.tallies import FiringCount, Jump, Observe, Tally
@@ -68,6 +69,12 @@ class LaneModel:
         still = bool(law_symbols & layout.still)
         self.is_changed_at_stops = bool(self.events) or bool(self.dosed) or still
         self.is_thinned = bool(law_symbols & self.program.moving)
+
+    @property
+    def relative_cost(self) -> float:
+        """What a step costs with the tallies, over one without."""
+        words = sum(tally.num_words for tally in self.tallies)
+        return relative_cost(len(self.network.reactions), self.program.observables.values(), words)
 
     @property
     def continuous(self) -> tuple[str, ...]:
