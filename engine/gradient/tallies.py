@@ -105,11 +105,7 @@ class LaneSums(Tally):
     def _gained(self, state: State, interval: Interval, observe: Observe) -> list[Array]:
         """The integral of every sum's integrand over a stretch."""
         rates = _mean_rates(interval, observe, self.num_sums)
-        gained = [rate * interval.elapsed for rate in rates]
-        if not interval.is_moving:
-            return gained
-        # The time of a lane that waits may be infinite, and the level of a drug there no number.
-        return [jnp.where(interval.elapsed > 0, gain, jnp.float32(0)) for gain in gained]
+        return _where_moving(interval, [rate * interval.elapsed for rate in rates])
 
     def jump(self, state: State, jump: Jump, observe: Observe) -> State:
         """Add the weight of the reaction that fired."""
@@ -143,6 +139,16 @@ class LaneSums(Tally):
         numbers = np.ascontiguousarray(words).view(np.float32).astype(np.float64)
         pairs = numbers[:, : self.num_words // 2 * 2]
         return pairs[:, 0::2] + pairs[:, 1::2]
+
+
+def _where_moving(interval: Interval, gained: list[Array]) -> list[Array]:
+    """What a stretch adds, zero for lanes that wait.
+
+    Their time may be infinite, and the level of a drug there no number.
+    """
+    if not interval.is_moving:
+        return gained
+    return [jnp.where(interval.elapsed > 0, gain, jnp.float32(0)) for gain in gained]
 
 
 def _folded(state: State) -> State:
@@ -224,7 +230,8 @@ class RewardToGo(LaneSums):
             for value in values:
                 total = total + value
             rewarded.append(total * share * dt)
-        for index, gain in enumerate([*rewarded, *spent], start=number):
+        gained = [*_where_moving(interval, rewarded), *spent]
+        for index, gain in enumerate(gained, start=number):
             after += [state[2 * index], state[2 * index + 1] + gain]
         return tuple(after)
 

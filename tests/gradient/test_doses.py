@@ -251,7 +251,6 @@ def test_doses_of_every_patient_move_along_a_number() -> None:
     assert not check_gradient(found, [per_unit * np.mean(amounts)])
 
 
-@pytest.mark.full
 def test_an_area_of_the_drug_itself() -> None:
     # int u = F D / CL for each dose, nothing of it through the path.
     found = engine.gradient.estimate(
