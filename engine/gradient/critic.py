@@ -1,27 +1,25 @@
 """Critics: what a lane believes the outcome will be, E[f | state, time], by stops.
 
 Any belief leaves the gradient unbiased; a good one takes the variance away. A critic here is the
-change of that belief by every reaction, as an expression of the counts and of numbers that are
-constant between two stops (`Patients.cells`).
+change of that belief by every reaction: an expression of the counts or of the time, and of numbers
+that are constant between two stops (`Patients.cells`).
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from engine.dosing.dose import Dose
 from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments
+from engine.gradient.critic_sums import CriticSums, critic_sums
 from engine.gradient.directions import Direction
 from engine.gradient.outcome import Outcome
-from engine.gradient.tallies import LaneSums, Martingale, score
-from engine.kernel.tallies import FirstPassage, Interval, Jump, Maximum, Minimum, Observe, State
-from engine.network.derivatives import ZERO
-from engine.network.expressions import Call, Expression, Number, Symbol, call
+from engine.gradient.problem import checked_values
+from engine.kernel.tallies import FirstPassage, Maximum, Minimum
+from engine.network.expressions import Expression, Number, call
 from engine.network.network import ReactionNetwork
 
 
@@ -61,99 +59,9 @@ class LearnedCritic(Critic):
         """Itself, at no further cost."""
         return replace(self, num_trajectories=0)
 
-    def sums(self, network: ReactionNetwork, directions: tuple[Direction, ...]) -> "CriticSums":
-        """The tally: scores S_p, then M, then the conditional terms C_p."""
-        gained: list[Expression] = []
-        weights = []
-        conditional: list[list[Expression]] = [[] for _ in directions]
-        costly: dict[Expression, str] = {}
-        for reaction in network.reactions:
-            change = self.changes.get(reaction.name, ZERO)
-            if change == ZERO:
-                continue
-            if isinstance(change, Call):
-                # The change of a belief is costly, and every sum needs it.
-                change = Symbol(costly.setdefault(change, f"_d{len(costly)}"))
-            weights.append((reaction.name, change))
-            gained.append(call("mul", reaction.propensity, change))
-            for terms, direction in zip(conditional, directions, strict=True):
-                slope = direction.slope(reaction.propensity)
-                if slope != ZERO:
-                    terms.append(call("mul", slope, change))
-        belief = Martingale(tuple(weights), call("add", Number(0.0), *gained))
-        return CriticSums(
-            martingales=(*(score(network, d) for d in directions), belief),
-            integrals=tuple(call("add", Number(0.0), *terms) for terms in conditional),
-            absorbing=self.absorbing,
-            costly=tuple(costly),
-        )
-
-
-@dataclass(frozen=True)
-class CriticSums(LaneSums):
-    """Scores, the belief's martingale (the last one) and its conditional terms.
-
-    Args:
-        absorbing: once it holds the belief no longer changes.
-        costly: changes of the belief, which the other expressions call `_d0`, `_d1`, ...
-    """
-
-    absorbing: Expression | None = None
-    costly: tuple[Expression, ...] = ()
-
-    def shared(self, network: ReactionNetwork) -> Mapping[str, Expression]:
-        """The changes of the belief."""
-        return {f"_d{i}": expression for i, expression in enumerate(self.costly)}
-
-    @property
-    def num_words(self) -> int:  # type: ignore[override]
-        """Two words a sum, and whether the outcome is still open."""
-        return 2 * self.num_sums + (self.absorbing is not None)
-
-    def expressions(self, network: ReactionNetwork) -> tuple[Expression, ...]:
-        """As `LaneSums`, and the absorbing condition."""
-        found = super().expressions(network)
-        return found if self.absorbing is None else (*found, self.absorbing)
-
-    @property
-    def _condition(self) -> int:
-        """Where the absorbing condition stands among the expressions."""
-        return self.num_sums + sum(len(m.weights) for m in self.martingales)
-
-    def start(self, jump: Jump, observe: Observe) -> State:
-        """Zero, and open unless the condition holds at once."""
-        zeros = (jnp.zeros_like(jump.time),) * (2 * self.num_sums)
-        if self.absorbing is None:
-            return zeros
-        return (*zeros, self._open(jnp.ones_like(jump.time), jump, observe))
-
-    def _gained(self, state: State, interval: Interval, observe: Observe) -> list[Array]:
-        """As `LaneSums`; nothing is believed any more where the outcome is decided."""
-        gained = super()._gained(state, interval, observe)
-        return gained if self.absorbing is None else self._while_open(state[-1], gained)
-
-    def jump(self, state: State, jump: Jump, observe: Observe) -> State:
-        """As `LaneSums`, and the condition after it."""
-        after = super().jump(state, jump, observe)
-        if self.absorbing is None:
-            return after
-        return (*after[:-1], self._open(state[-1], jump, observe))
-
-    def _added(self, state: State, jump: Jump, observe: Observe) -> list[Array]:
-        """As `LaneSums`; the belief stands still where the outcome is decided."""
-        added = super()._added(state, jump, observe)
-        return added if self.absorbing is None else self._while_open(state[-1], added)
-
-    def _while_open(self, is_open: Array, values: list[Array]) -> list[Array]:
-        """M and the conditional terms, zero once the outcome is decided; the scores go on."""
-        first = len(self.martingales) - 1
-        held = [jnp.where(is_open > 0, value, jnp.float32(0)) for value in values[first:]]
-        return [*values[:first], *held]
-
-    def _open(self, is_open: Array, jump: Jump, observe: Observe) -> Array:
-        is_over = observe(jump.values, self._condition)
-        is_over = is_over if is_over.dtype == bool else is_over != 0
-        return jnp.where(is_over & jump.is_real, jnp.float32(0), is_open)
+    def sums(self, network: ReactionNetwork, directions: tuple[Direction, ...]) -> CriticSums:
+        """The tally of the scores, M and the conditional terms of these directions."""
+        return critic_sums(network, self.changes, self.absorbing, directions)
 
 
 def absorbing_condition(outcome: Outcome, results: np.ndarray) -> Expression | None:
@@ -165,17 +73,19 @@ def absorbing_condition(outcome: Outcome, results: np.ndarray) -> Expression | N
 
     Raises:
         InvalidInput: an outcome of an extremum or a first passage that is not of this form.
+        SameOutcome: an extremum on the same side of the threshold in all of them.
     """
     tally, function = outcome.tally, outcome.function
     if not isinstance(tally, FirstPassage | Maximum | Minimum):
         return None
-    values = outcome.values(results)
+    is_passage = isinstance(tally, FirstPassage)
+    values = outcome.values(results) if is_passage else checked_values(outcome, results)
     if function is None or not np.all((values == 0) | (values == 1)):
         raise InvalidInput(
             f"a critic needs a {type(tally).__name__} that decides the outcome for good, such as "
             "lambda peak: peak > 100; use engine.gradient.ScoreFunction()"
         )
-    if isinstance(tally, FirstPassage):
+    if is_passage:
         if np.any(values[np.isfinite(results)] != 1) or np.any(values[~np.isfinite(results)] != 0):
             raise InvalidInput(
                 "a critic needs a first passage before the horizon, without a deadline of its own; "

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from engine.kernel.materialise import materialise
+from engine.kernel.materialise import compute_once, materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.state import Constants, Lanes
 from engine.kernel.tallies import Interval, Jump
@@ -85,11 +85,20 @@ def tally(
     """
     if not model.tallies:
         return ()
-    reach = jnp.minimum(wait, lanes.remaining)
-    elapsed = jnp.where(is_alive & (reach > 0), reach, jnp.float32(0))
+
+    def stretch_length() -> Array:
+        reach = jnp.minimum(wait, lanes.remaining)
+        return jnp.where((lanes.remaining >= 0) & (reach > 0), reach, jnp.float32(0))
+
+    elapsed = compute_once(constants.is_running, stretch_length)
     time_left = lanes.remaining - elapsed
 
-    last = model.values(constants, lanes.counts, time_left) if before is None else before
+    # A proposal was made at the beginning of the stretch where rates are constant, and beyond the
+    # end of one that was cut; otherwise at its end.
+    is_at_end = not model.is_moving or (model.is_thinned and not model.is_looking)
+    last = before
+    if last is None or not is_at_end:
+        last = model.values(constants, lanes.counts, time_left)
 
     def share(values: Any) -> Any:
         return materialise(constants.is_running, values)
@@ -110,8 +119,6 @@ def tally(
     after = model.values(constants, counts, time_left)
     whole = {**last, **shared, **levels}
     jump = Jump(after, constants.stop - time_left, fired, is_fired, whole, share)
-    # A proposal of constant rates is at the beginning, and one that was cut beyond the end.
-    is_at_end = before is None or (model.is_thinned and not model.is_looking)
     states = []
     for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
         observe = model.observe(index)
@@ -122,7 +129,7 @@ def tally(
             model.tally_moves(index),
             model.tally_is_affine(index),
             share,
-            end=whole if is_at_end else None,
+            end=whole,
         )
         passed = tally.interval(state, stretch, observe)
         if tally.is_additive:

@@ -15,7 +15,8 @@ from engine.gradient import (
     ScoreFunction,
     TableCritic,
 )
-from engine.gradient.critic import Critic, CriticSums
+from engine.gradient.critic import Critic, absorbing_condition
+from engine.gradient.critic_sums import CriticSums
 from engine.gradient.polynomials import fit_logistic
 from tests.gradient.bistable import COMMON, HORIZON, MODEL, OUTCOME, RARE, TARGETS, dosing
 from tests.gradient.problems import BIRTH_DEATH, TELEGRAPH, check_gradient, estimated
@@ -71,14 +72,14 @@ def test_a_threshold(critic: Critic, monkeypatch: pytest.MonkeyPatch) -> None:
     found = estimated(BIRTH_DEATH, MartingaleCritic(critic), outcome, ["k", "g"], 8000)
     assert check_gradient(found, truth)
     assert found.residual_variance_ratio < 0.2
-    right = CriticSums.result
+    right = CriticSums.combined
 
-    def wrong(self: CriticSums, words: np.ndarray) -> np.ndarray:
-        sums = np.array(right(self, words))
-        sums[:, len(self.martingales) :] *= 0.85
+    def wrong(self: CriticSums, *arguments: Any) -> np.ndarray:
+        sums = right(self, *arguments)
+        sums[:, sums.shape[1] // 2 + 1 :] *= 0.85
         return sums
 
-    monkeypatch.setattr(CriticSums, "result", wrong)
+    monkeypatch.setattr(CriticSums, "combined", wrong)
     again = estimated(BIRTH_DEATH, MartingaleCritic(critic), outcome, ["k", "g"], 8000)
     assert not check_gradient(again, truth)
 
@@ -104,6 +105,12 @@ def test_a_flat_start_does_not_stop_newton() -> None:
     targets = 1 / (1 + np.exp(-design @ truth))
     for start in (None, np.array([-30.0, 0.0]), np.array([0.0, 1.0])):
         assert np.allclose(fit_logistic(design, targets, start), truth, atol=1e-3)
+
+
+def test_an_extremum_that_no_pilot_reaches_is_named() -> None:
+    outcome = Outcome(engine.Maximum("X"), lambda peak: peak > 1e6)
+    with pytest.raises(engine.InvalidInput, match="never reached"):
+        absorbing_condition(outcome, np.arange(10.0))
 
 
 def test_bad_options_are_named() -> None:
