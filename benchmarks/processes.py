@@ -93,10 +93,15 @@ def cores_here() -> tuple[int, ...]:
     return tuple(range(os.cpu_count() or 1))
 
 
+FACTS = {"cpu family": "family", "model": "model"}
+
+
 def processor() -> str:
-    """The processor's name."""
+    """The processor's name, with the family and model that a virtual machine's name may hide."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+    facts = {key.strip(): value.strip() for key, _, value in (x.partition(":") for x in lines)}
+    known = [f"{name} {facts[key]}" for key, name in FACTS.items() if key in facts]
+    return " ".join([facts.get("model name", ""), f"({', '.join(known)})" if known else ""]).strip()

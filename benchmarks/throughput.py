@@ -29,7 +29,7 @@ from benchmarks.rivals import RIVALS, default_models_directory, load_reference_m
 
 QUICK_MODELS = ("birth_death",)
 MODELS = ("birth_death", "dimer_decay", "vilar", "jakstat")
-# Trajectories of a timed call: about a second or more of work for each.
+# Trajectories of a timed call: 0.3 to 2 seconds of work for each, by the processor.
 ENGINE_TRAJECTORIES = {
     "birth_death": 65536,
     "dimer_decay": 8192,
