@@ -54,10 +54,7 @@ class CriticSums(LaneSums):
         wanted = np.zeros((len(table), len(self.combinations)))
         for column, combination in zip(wanted.T, self.combinations, strict=True):
             for position, factor in combination:
-                number = np.asarray(evaluate(factor, params, np, np.float64))
-                replicates = len(table) // max(number.size, 1)
-                each = number if number.ndim == 0 else np.repeat(number, replicates)
-                column += each * table[:, position]
+                column += _each(factor, params, len(table)) * table[:, position]
         return wanted
 
     def shared(self, network: ReactionNetwork) -> Mapping[str, Expression]:
@@ -113,6 +110,17 @@ class CriticSums(LaneSums):
         is_over = observe(jump.values, self._condition)
         is_over = is_over if is_over.dtype == bool else is_over != 0
         return jnp.where(is_over & jump.is_real, jnp.float32(0), is_open)
+
+
+def _each(factor: Expression, params: Mapping[str, np.ndarray], number: int) -> np.ndarray:
+    """A factor for every trajectory, 0 where it is no number.
+
+    There the rate is always 0, and so is what it multiplies.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.asarray(evaluate(factor, params, np, np.float64))
+    found = np.where(np.isfinite(found), found, 0.0)
+    return found if found.ndim == 0 else np.repeat(found, number // found.size)
 
 
 def critic_sums(

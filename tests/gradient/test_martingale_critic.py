@@ -26,6 +26,7 @@ from tests.gradient.problems import (
     estimated,
 )
 from tests.simulation import network
+from tests.statistics import normal_bound
 
 NUM = 10_000
 
@@ -132,6 +133,27 @@ def patients_differ(wrt: list[str]) -> Gradient:
         num_replicates=2,
         params={"k": np.linspace(10.0, 30.0, 100), "g": np.linspace(1.0, 1.5, 100)},
     )
+
+
+def test_patients_in_whom_a_reaction_never_fires() -> None:
+    silenced = network(
+        {"X": 0},
+        [("0 -> X", engine.MassAction("made")), ("X -> 0", engine.MassAction("g"))],
+        parameters={"k": 10.0, "share": 1.0, "made": "k * share", "g": 1.0},
+    )
+    found = engine.gradient.estimate(
+        silenced,
+        MartingaleCritic(),
+        engine.FinalValue("X"),
+        "k",
+        5.0,
+        key=jax.random.key(1),
+        num_patients=2000,
+        params={"share": np.tile([0.0, 1.0], 1000)},
+    )
+    # d/dk of the mean over patients, share k / g (1 - exp(-5 g)).
+    off = found.gradient - 0.5 * (1 - np.exp(-5.0))
+    assert np.all(np.abs(off) < normal_bound(1) * found.standard_errors)
 
 
 def test_a_stale_critic_stays_unbiased_and_useful() -> None:
