@@ -110,10 +110,10 @@ def _paced(stepper: Stepper, before: Machine, machine: Machine) -> Machine:
 def _block_length(model: LaneModel, stepper: Stepper, machine: Machine) -> Array:
     """How many steps to take before looking at the lanes again.
 
-    A lane that stops waits half a block on average, and serving a block costs as much as c steps:
-    with n steps between stops the time per stop, n + K/2 + c n / K, is smallest at
-    K = sqrt(2 c n). n is an average over the last blocks: lanes that stop together make single
-    blocks mislead. The trajectories do not depend on K.
+    A lane that stops waits half a block on average, and serving a block costs as much as c steps
+    (of these, with their tallies): with n steps between stops the time per stop,
+    n + K/2 + c n / K, is smallest at K = sqrt(2 c n). n is an average over the last blocks: lanes
+    that stop together make single blocks mislead. The trajectories do not depend on K.
     """
     if stepper.block is not None:
         return jnp.int32(stepper.block)

@@ -167,7 +167,7 @@ class Stepper(NamedTuple):
             does not end at a stop is one.
         max_events: candidate events per trajectory.
         real: species whose counts are real numbers (float32) and not int32.
-        service_cost: what serving the stops of a block costs, in steps.
+        service_cost: what serving the stops of a block costs, in steps without tallies.
         queue_size: slots of the event queue.
         lanes: number of lanes L.
         block: steps per block K, or None to adapt it to the distance between stops.
