@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from engine.kernel.materialise import compute_once, materialise
+from engine.kernel.materialise import materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.state import Constants, Lanes
 from engine.kernel.tallies import Interval, Jump
@@ -85,12 +85,8 @@ def tally(
     """
     if not model.tallies:
         return ()
-
-    def stretch_length() -> Array:
-        reach = jnp.minimum(wait, lanes.remaining)
-        return jnp.where((lanes.remaining >= 0) & (reach > 0), reach, jnp.float32(0))
-
-    elapsed = compute_once(constants.is_running, stretch_length)
+    reach = jnp.minimum(wait, lanes.remaining)
+    elapsed = jnp.where(is_alive & (reach > 0), reach, jnp.float32(0))
     time_left = lanes.remaining - elapsed
 
     # A proposal was made at the beginning of the stretch where rates are constant, and beyond the
