@@ -78,6 +78,11 @@ class Arguments:
         """A parameter's value, () or (num_patients,)."""
         return np.asarray(resolve_parameters(self.network, self.params)[name], np.float64)
 
+    def of_trajectories(self, values: np.ndarray | float) -> np.ndarray:
+        """Numbers of all patients (scalar) or of each as those of trajectories, patient-major."""
+        each = np.asarray(values)
+        return each if each.ndim == 0 else np.repeat(each, self.num_replicates)
+
     def with_stops(self, *times: float) -> "Arguments":
         """The same with stops at more times (those inside of the simulated time)."""
         inside = [t for t in times if self.start < t < self.horizon]

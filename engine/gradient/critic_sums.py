@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from engine.gradient.arguments import Arguments
 from engine.gradient.directions import Direction
 from engine.gradient.tallies import LaneSums, Martingale, score
 from engine.kernel.tallies import Interval, Jump, Observe, State
+from engine.kinetics.drift import resolve_parameters
 from engine.kinetics.evaluate import evaluate
 from engine.network.derivatives import ONE, ZERO
 from engine.network.expressions import TIME, Call, Expression, Number, Symbol, call, symbols
@@ -44,17 +46,13 @@ class CriticSums(LaneSums):
     costly: tuple[Expression, ...] = ()
     combinations: tuple[Combination, ...] = ()
 
-    def combined(self, table: np.ndarray, params: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The wanted sums (n, 2 P + 1) from what the lanes added up (n, num_sums).
-
-        Args:
-            table: the tally's result, the replicates of a patient one after the other.
-            params: every parameter's number, () or (patients,).
-        """
+    def combined(self, table: np.ndarray, arguments: Arguments) -> np.ndarray:
+        """The wanted sums (n, 2 P + 1) from what the lanes added up (n, num_sums)."""
+        params = resolve_parameters(arguments.network, arguments.params)
         wanted = np.zeros((len(table), len(self.combinations)))
         for column, combination in zip(wanted.T, self.combinations, strict=True):
             for position, factor in combination:
-                column += _each(factor, params, len(table)) * table[:, position]
+                column += arguments.of_trajectories(_number(factor, params)) * table[:, position]
         return wanted
 
     def shared(self, network: ReactionNetwork) -> Mapping[str, Expression]:
@@ -112,15 +110,14 @@ class CriticSums(LaneSums):
         return jnp.where(is_over & jump.is_real, jnp.float32(0), is_open)
 
 
-def _each(factor: Expression, params: Mapping[str, np.ndarray], number: int) -> np.ndarray:
-    """A factor for every trajectory, 0 where it is no number.
+def _number(factor: Expression, params: Mapping[str, np.ndarray]) -> np.ndarray:
+    """A factor of every patient, 0 where it is no number.
 
     There the rate is always 0, and so is what it multiplies.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.asarray(evaluate(factor, params, np, np.float64))
-    found = np.where(np.isfinite(found), found, 0.0)
-    return found if found.ndim == 0 else np.repeat(found, number // found.size)
+    return np.where(np.isfinite(found), found, 0.0)
 
 
 def critic_sums(
@@ -130,49 +127,61 @@ def critic_sums(
     directions: Sequence[Direction],
 ) -> CriticSums:
     """The tally for a belief that changes so with every reaction, and these directions."""
-    costly: dict[Expression, str] = {}
-    moved: dict[str, Expression] = {}
-    for reaction in network.reactions:
-        change = changes.get(reaction.name, ZERO)
-        if isinstance(change, Call) and TIME not in symbols(change):
-            # The change of such a belief is costly, and every sum needs it.
-            change = Symbol(costly.setdefault(change, f"_d{len(costly)}"))
-        if change != ZERO:
-            moved[reaction.name] = change
+    moved, costly = _named(network, changes)
     scaled = _scaled(network, directions)
-    reactions = sorted({name for weights in scaled.values() for name in weights})
-    others = [d for d in directions if d.label not in scaled]
     rates = {r.name: r.propensity for r in network.reactions}
-
-    martingales = [Martingale(((name, ONE),), rates[name]) for name in reactions]
-    martingales += [score(network, direction) for direction in others]
-    spent = [call("mul", rates[n], change) for n, change in moved.items() if n not in reactions]
-    belief = Martingale(tuple(moved.items()), call("add", Number(0.0), *spent))
+    reactions = sorted({name for factors in scaled.values() for name in factors})
     believed = [name for name in reactions if name in moved]
-    integrals = [call("mul", rates[name], moved[name]) for name in believed]
-    integrals += [_conditional(rates, moved, direction) for direction in others]
+    others = [d for d in directions if d.label not in scaled]
 
-    at_belief = len(martingales)
-    first = at_belief + 1
-    expected = {name: first + i for i, name in enumerate(believed)}
-    scores, conditionals = [], []
-    for direction in directions:
-        if direction.label in scaled:
-            weights = scaled[direction.label]
-            scores.append(tuple((reactions.index(name), w) for name, w in weights.items()))
-            conditionals.append(tuple((expected[n], w) for n, w in weights.items() if n in moved))
-        else:
-            position = others.index(direction)
-            scores.append(((len(reactions) + position, ONE),))
-            conditionals.append(((first + len(believed) + position, ONE),))
-    whole = ((at_belief, ONE), *((position, MINUS_ONE) for position in expected.values()))
+    spent = [call("mul", rates[n], change) for n, change in moved.items() if n not in reactions]
+    martingales = [
+        *(Martingale(((name, ONE),), rates[name]) for name in reactions),
+        *(score(network, direction) for direction in others),
+        Martingale(tuple(moved.items()), call("add", Number(0.0), *spent)),
+    ]
+    integrals = [
+        *(call("mul", rates[name], moved[name]) for name in believed),
+        *(_conditional(rates, moved, direction) for direction in others),
+    ]
+
+    # What stands where, a reaction's or a direction's own; the integrals follow the martingales.
+    fired, expected = [*reactions, *others], [*believed, *others]
+    first = len(martingales)
+    factors_of = [
+        (*scaled[d.label].items(),) if d.label in scaled else ((d, ONE),) for d in directions
+    ]
+    scores = [tuple((fired.index(key), w) for key, w in factors) for factors in factors_of]
+    conditionals = [
+        tuple((first + expected.index(key), w) for key, w in factors if key in expected)
+        for factors in factors_of
+    ]
+    whole = ((first - 1, ONE), *((first + i, MINUS_ONE) for i in range(len(believed))))
     return CriticSums(
-        martingales=(*martingales, belief),
+        martingales=tuple(martingales),
         integrals=tuple(integrals),
         absorbing=absorbing,
-        costly=tuple(costly),
+        costly=costly,
         combinations=(*scores, whole, *conditionals),
     )
+
+
+def _named(
+    network: ReactionNetwork, changes: Mapping[str, Expression]
+) -> tuple[dict[str, Expression], tuple[Expression, ...]]:
+    """The change of the belief by every reaction that has one, and what `_d0`, `_d1`, ... are.
+
+    Every sum needs the change of a fitted belief, and it is costly.
+    """
+    costly: dict[Expression, str] = {}
+    moved: dict[str, Expression] = {}
+    for name in network.reaction_names:
+        change = changes.get(name, ZERO)
+        if isinstance(change, Call) and TIME not in symbols(change):
+            change = Symbol(costly.setdefault(change, f"_d{len(costly)}"))
+        if change != ZERO:
+            moved[name] = change
+    return moved, tuple(costly)
 
 
 def _scaled(

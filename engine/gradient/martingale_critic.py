@@ -27,7 +27,6 @@ from engine.gradient.problem import Problem, checked_values, directions_of
 from engine.gradient.result import Gradient
 from engine.gradient.score_function import direct_tallies, finished
 from engine.kernel.tallies import FinalValue, FiringCount, TimeIntegral
-from engine.kinetics.drift import resolve_parameters
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,7 @@ class MartingaleCritic:
         ensemble = arguments.run({"outcome": outcome.tally, "critic": sums, **directs}, cells)
         values = checked_values(outcome, ensemble.tallies["outcome"])
         replicates, number = arguments.num_replicates, len(found.directions)
-        params = resolve_parameters(arguments.network, arguments.params)
-        table = sums.combined(ensemble.tallies["critic"], params)
+        table = sums.combined(ensemble.tallies["critic"], arguments)
         scores, belief, conditional = table[:, :number], table[:, number], table[:, number + 1 :]
         scale = _scales(values, belief, replicates)
         residual = values - scale * belief

@@ -148,8 +148,7 @@ def finished(
     for index, target in enumerate(problem.targets):
         if f"direct{index}" in tallies:
             samples[:, index] += tallies[f"direct{index}"]
-        weights = target.weights(arguments)
-        samples[:, index] *= weights if np.ndim(weights) == 0 else np.repeat(weights, replicates)
+        samples[:, index] *= arguments.of_trajectories(target.weights(arguments))
     value, value_error = regression.mean_and_error(values, replicates)
     gradient, errors = regression.mean_and_error(samples, replicates)
     return Gradient(

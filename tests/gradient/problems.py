@@ -6,9 +6,11 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 import engine
 from engine.gradient import Gradient, Outcome
+from engine.gradient.critic_sums import CriticSums
 from tests.exact import FiniteStateProjection
 from tests.simulation import network
 from tests.statistics import CheckResult, normal_bound
@@ -65,6 +67,18 @@ class Exact:
             ]
             result[name] = (ends[0] - ends[1]) / (2 * STEP * value)
         return result
+
+
+def plant_conditional_terms(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    """Have every critic take only a share of its second terms."""
+    right = CriticSums.combined
+
+    def wrong(self: CriticSums, *arguments: Any) -> Array:
+        sums = right(self, *arguments)
+        sums[:, sums.shape[1] // 2 + 1 :] *= share
+        return sums
+
+    monkeypatch.setattr(CriticSums, "combined", wrong)
 
 
 def mass(**constants: float) -> dict[str, engine.MassAction]:

@@ -10,11 +10,11 @@ import pytest
 from engine.gradient import CoupledDifference, MartingaleCritic, ScoreFunction
 from engine.gradient import directions as directions_module
 from engine.gradient import score_function as score_module
-from engine.gradient.critic_sums import CriticSums
 from engine.gradient.tallies import score
 from engine.network.derivatives import ZERO
 from engine.network.expressions import Number, call
 from tests.gradient.biases import ESTIMATORS, family, family_bound, questions
+from tests.gradient.problems import plant_conditional_terms
 
 NUM = int(os.environ.get("ENGINE_BIAS_TRAJECTORIES", "1000000"))
 QUESTIONS = questions()
@@ -36,14 +36,7 @@ def worst(name: str, estimator: Any) -> float:
 def test_a_critic_without_a_fiftieth_of_its_second_term_is_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    right = CriticSums.combined
-
-    def wrong(self: CriticSums, *arguments: Any) -> np.ndarray:
-        sums = right(self, *arguments)
-        sums[:, sums.shape[1] // 2 + 1 :] *= 0.98
-        return sums
-
-    monkeypatch.setattr(CriticSums, "combined", wrong)
+    plant_conditional_terms(monkeypatch, 0.98)
     assert worst("birth-death mean", MartingaleCritic()) > family_bound()
 
 

@@ -16,10 +16,15 @@ from engine.gradient import (
     TableCritic,
 )
 from engine.gradient.critic import Critic, absorbing_condition
-from engine.gradient.critic_sums import CriticSums
 from engine.gradient.polynomials import fit_logistic
 from tests.gradient.bistable import COMMON, HORIZON, MODEL, OUTCOME, RARE, TARGETS, dosing
-from tests.gradient.problems import BIRTH_DEATH, TELEGRAPH, check_gradient, estimated
+from tests.gradient.problems import (
+    BIRTH_DEATH,
+    TELEGRAPH,
+    check_gradient,
+    estimated,
+    plant_conditional_terms,
+)
 from tests.gradient.test_doses import SLOPES
 
 CRITICS: list[Critic] = [FittedCritic(), TableCritic(), NetworkCritic()]
@@ -72,14 +77,7 @@ def test_a_threshold(critic: Critic, monkeypatch: pytest.MonkeyPatch) -> None:
     found = estimated(BIRTH_DEATH, MartingaleCritic(critic), outcome, ["k", "g"], 8000)
     assert check_gradient(found, truth)
     assert found.residual_variance_ratio < 0.2
-    right = CriticSums.combined
-
-    def wrong(self: CriticSums, *arguments: Any) -> np.ndarray:
-        sums = right(self, *arguments)
-        sums[:, sums.shape[1] // 2 + 1 :] *= 0.85
-        return sums
-
-    monkeypatch.setattr(CriticSums, "combined", wrong)
+    plant_conditional_terms(monkeypatch, 0.85)
     again = estimated(BIRTH_DEATH, MartingaleCritic(critic), outcome, ["k", "g"], 8000)
     assert not check_gradient(again, truth)
 

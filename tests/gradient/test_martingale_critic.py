@@ -15,7 +15,6 @@ from engine.gradient import (
     adjoint_critic,
     critic_sums,
 )
-from engine.gradient.critic_sums import CriticSums
 from engine.network.expressions import Number
 from tests.gradient.problems import (
     BIRTH_DEATH,
@@ -24,6 +23,7 @@ from tests.gradient.problems import (
     Exact,
     check_gradient,
     estimated,
+    plant_conditional_terms,
 )
 from tests.simulation import network
 from tests.statistics import normal_bound
@@ -73,14 +73,7 @@ def test_unbiased_and_far_less_noisy_than_the_score(name: str) -> None:
 
 def test_without_the_conditional_term_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     case, outcome, function = CASES["birth-death mean"]
-    right = CriticSums.combined
-
-    def wrong(self: CriticSums, *arguments: Any) -> np.ndarray:
-        sums = right(self, *arguments)
-        sums[:, sums.shape[1] // 2 + 1 :] *= 0.95
-        return sums
-
-    monkeypatch.setattr(CriticSums, "combined", wrong)
+    plant_conditional_terms(monkeypatch, 0.95)
     found = estimated(case, MartingaleCritic(), outcome, ["k", "g"], NUM)
     assert not check_gradient(found, case.gradient(function))
 
