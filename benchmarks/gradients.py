@@ -240,6 +240,7 @@ def overhead(problem: dict[str, Any], num: int) -> dict[str, float]:
     from engine.gradient.estimate import problem_of
     from engine.gradient.martingale_critic import default_critic
     from engine.gradient.problem import directions_of
+    from engine.gradient.stretches import closely_stopped
     from engine.gradient.tallies import LaneSums, score
 
     given = {k: v for k, v in problem.items() if k != "truth"}
@@ -255,11 +256,11 @@ def overhead(problem: dict[str, Any], num: int) -> dict[str, float]:
     martingales = tuple(score(network, d) for d in found.directions)
     scores = LaneSums(martingales=martingales)
     learned = default_critic(made.outcome).learn(made.arguments, made.outcome)
+    scored = closely_stopped(found)
     stops = np.union1d(learned.stops, found.arguments.ts)
-    cell_of = np.minimum(np.searchsorted(learned.stops, stops), len(learned.stops) - 1)
-    cells = tuple(column[cell_of] for column in learned.cells)
-    on_stops = dataclasses.replace(found.arguments, ts=stops)
-    plain_stops = dataclasses.replace(made.arguments, ts=stops)
+    on_stops = closely_stopped(found, stops, learned.changes)
+    cells = learned.cells_at(on_stops.ts)
+    plain_stops = dataclasses.replace(made.arguments, ts=on_stops.ts)
     sums = learned.sums(network, found.directions)
     target = made.targets[0]
     step = 0.05 * np.asarray(target.value(made.arguments))
@@ -267,10 +268,10 @@ def overhead(problem: dict[str, Any], num: int) -> dict[str, float]:
     kinds: dict[str, Callable[[], Any]] = {
         "forward": lambda: made.arguments.run(outcome),
         "forward, stops": lambda: plain_stops.run(outcome),
-        "score": lambda: found.arguments.run({**outcome, "score": scores}),
-        "forward, its stops": lambda: dataclasses.replace(
-            made.arguments, ts=found.arguments.ts
-        ).run(outcome),
+        "score": lambda: scored.run({**outcome, "score": scores}),
+        "forward, its stops": lambda: dataclasses.replace(made.arguments, ts=scored.ts).run(
+            outcome
+        ),
         "critic": lambda: on_stops.run({**outcome, "critic": sums}, cells),
         "pair": lambda: pair.run(pair_tallies(made.arguments.network, made.outcome)),
     }
@@ -284,7 +285,7 @@ def overhead(problem: dict[str, Any], num: int) -> dict[str, float]:
             best[kind] = min(best[kind], time.process_time() - begin)
     return {
         "num_parameters": len(found.directions),
-        "num_cells": len(stops),
+        "num_cells": len(on_stops.ts),
         "score": best["score"] / best["forward, its stops"],
         "critic": best["critic"] / best["forward, stops"],
         "critic, stops included": best["critic"] / best["forward"],

@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.dosing.schedule import DosingSchedule
 from engine.errors import InvalidInput
+from engine.inputs.layout import decayed
 
 # Below this share of its largest number an entry is a remainder of rounding.
 NOTHING = 2.0**-44
@@ -61,8 +62,8 @@ def _absolute(
     increments: np.ndarray,
     is_fixed: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    rates, state = schedule.rates.T, schedule.initial.T
-    rows = max(map(len, (rates, state, times, keep, increments)))
+    rates, state = schedule.rates, schedule.initial.T
+    rows = max(map(len, (rates.T, state, times, keep, increments)))
     shape = (rows, times.shape[1], len(is_fixed))
     keep, increments = (
         np.array(np.broadcast_to(keep, shape)),
@@ -73,10 +74,10 @@ def _absolute(
         due = times[:, record, np.newaxis]
         is_real = np.isfinite(due)
         elapsed = np.where(is_real, due - before, 0.0)
-        decayed = state * np.exp(-rates * elapsed)
+        left = decayed(schedule.layout, state.T, rates, elapsed.T).T
         if record:
-            _check_resolved(schedule, state, decayed, is_real)
-        state = decayed * keep[:, record] + increments[:, record]
+            _check_resolved(schedule, state, left, is_real)
+        state = left * keep[:, record] + increments[:, record]
         # What adding and taking away leaves in float64 is nothing.
         largest = np.maximum(largest, np.abs(state))
         state = np.where(np.abs(state) > NOTHING * largest, state, 0.0)
@@ -87,7 +88,7 @@ def _absolute(
 
 
 def _check_resolved(
-    schedule: DosingSchedule, state: np.ndarray, decayed: np.ndarray, is_real: np.ndarray
+    schedule: DosingSchedule, state: np.ndarray, left: np.ndarray, is_real: np.ndarray
 ) -> None:
     """Refuse an infusion so short against the elimination that float32 loses it.
 
@@ -96,9 +97,9 @@ def _check_resolved(
     for name, entries in schedule.layout.entries():
         places = slice(entries.start, entries.stop)
         plateau = np.abs(state[:, entries.start])
-        reached = decayed[:, places].sum(axis=1)
+        reached = left[:, places].sum(axis=1)
         is_lost = is_real[:, 0] & (plateau > RESOLVED * np.abs(reached)) & (reached != 0.0)
-        if len(entries) > 1 and is_lost.any():
+        if len(entries) > 1 and is_lost.any() and name not in schedule.layout.signed:
             row = int(np.argmax(is_lost))
             raise InvalidInput(
                 f"input '{name}': an infusion reaches {reached[row]:.3g} of its plateau of "

@@ -8,6 +8,7 @@ import numpy as np
 from engine.dosing.records import DoseTable, Timeline
 from engine.errors import InvalidInput
 from engine.inputs.modes import ModalResponse
+from engine.inputs.tangent import ModalTangent
 
 Array = np.ndarray
 _SLAB = 2_000_000  # numbers handled at once, to bound the memory beside the result
@@ -15,7 +16,9 @@ _SLAB = 2_000_000  # numbers handled at once, to bound the memory beside the res
 LARGEST_BOLUS = 2.0**31 - 2.0**22
 
 
-def absorb(doses: DoseTable, names: Sequence[str], responses: Sequence[ModalResponse]) -> DoseTable:
+def absorb(
+    doses: DoseTable, names: Sequence[str], responses: Sequence[ModalResponse | ModalTangent]
+) -> DoseTable:
     """Check that each input can take its doses, and make zero-order absorption an infusion.
 
     Args:
@@ -78,7 +81,10 @@ def fill_keep(doses: DoseTable, timeline: Timeline, num_inputs: int) -> Array:
 
 
 def fill_increments(
-    responses: Sequence[ModalResponse], doses: DoseTable, timeline: Timeline, keep: Array
+    responses: Sequence[ModalResponse | ModalTangent],
+    doses: DoseTable,
+    timeline: Timeline,
+    keep: Array,
 ) -> Array:
     """What each record adds to the flat state, shape (R, D, total).
 
@@ -104,7 +110,7 @@ def fill_increments(
 
 def _add_doses(
     part: Array,
-    response: ModalResponse,
+    response: ModalResponse | ModalTangent,
     doses: DoseTable,
     start: Array,
     end: Array,

@@ -19,8 +19,9 @@ from engine.dosing.pharmacokinetics import InfusionRate, Pharmacokinetics
 from engine.dosing.records import DoseTable, Resets, lay_out, tabulate, tile
 from engine.dosing.regimen import Regimen
 from engine.errors import InvalidInput
-from engine.inputs.layout import InputLayout
-from engine.inputs.modes import ModalResponse, advance, value
+from engine.inputs.layout import InputLayout, decayed
+from engine.inputs.modes import ModalResponse
+from engine.inputs.tangent import ModalTangent
 from engine.network.network import ReactionNetwork, hint
 from engine.network.quantities import Input
 from engine.network.rate_laws import Formula
@@ -41,7 +42,8 @@ class DosingSchedule:
 
     Args:
         layout: where the inputs lie in the flat state: [level_0, A_00, A_01, ..., level_1, ...].
-        rates: decay rate of each entry, 0 for levels, shape (total, R).
+        rates: decay rate of each entry, 0 for levels, shape (total, R); of a tangent the change of
+            its input's.
         initial: state at time 0, before any dose: baselines in the levels, shape (total, R).
         gains: what a unit bolus adds to each entry, shape (total, R), for doses given by events
             inside a simulation; 0 for levels.
@@ -193,7 +195,9 @@ def _regimens(
     return regimens, False
 
 
-def _response(name: str, pharmacokinetics: Pharmacokinetics, num_patients: int) -> ModalResponse:
+def _response(
+    name: str, pharmacokinetics: Pharmacokinetics, num_patients: int
+) -> ModalResponse | ModalTangent:
     try:
         return pharmacokinetics.response(num_patients)
     except AttributeError:
@@ -232,18 +236,31 @@ def _with_infusions(
     return extended, pharmacokinetics
 
 
-def _alike(responses: Mapping[str, ModalResponse]) -> tuple[int, ...]:
-    """For every input the position of one with the same decay rates, perhaps its own."""
+def _layout(responses: Mapping[str, ModalResponse | ModalTangent]) -> InputLayout:
+    """Where the inputs stand, and which have the same decay rates."""
     names = tuple(responses)
     likes = [name if r.like is None else r.like for name, r in responses.items()]
-    return tuple(
+    alike = tuple(
         names.index(like if like in names else own) for own, like in zip(names, likes, strict=True)
     )
+    return InputLayout(
+        names,
+        tuple(r.num_modes for r in responses.values()),
+        alike,
+        frozenset(name for name, r in responses.items() if isinstance(r, ModalTangent)),
+        frozenset(name for name, r in responses.items() if r.is_signed),
+    )
+
+
+def _decay_rates(response: ModalResponse | ModalTangent) -> Array:
+    """The rates as they stand in a schedule, the level's first."""
+    rates = response.slopes if isinstance(response, ModalTangent) else response.rates
+    return np.concatenate([np.zeros((1, rates.shape[1])), rates])
 
 
 def _fill(
     network: ReactionNetwork,
-    responses: Mapping[str, ModalResponse],
+    responses: Mapping[str, ModalResponse | ModalTangent],
     targets: Sequence[str],
     doses: DoseTable,
     resets: Resets,
@@ -270,8 +287,8 @@ def _fill(
     )
     keep = fill_keep(doses, timeline, len(names))
     return DosingSchedule(
-        layout=InputLayout(names, tuple(part.num_modes for part in parts), _alike(responses)),
-        rates=_flat([np.concatenate([np.zeros((1, p.num_rows)), p.rates]) for p in parts]),
+        layout=_layout(responses),
+        rates=_flat([_decay_rates(part) for part in parts]),
         initial=_flat([part.start() for part in parts]),
         gains=_flat([_unit_bolus(part) for part in parts]),
         is_bolus_exact=tuple(part.is_bolus_exact for part in parts),
@@ -299,7 +316,7 @@ def _check_infused(
         )
 
 
-def _unit_bolus(response: ModalResponse) -> Array:
+def _unit_bolus(response: ModalResponse | ModalTangent) -> Array:
     if response.num_modes == 0:
         return np.zeros((1, 1))
     return response.bolus(1.0)
@@ -326,28 +343,25 @@ def concentration(schedule: DosingSchedule, name: str, ts: ArrayLike) -> Array:
     Raises:
         InvalidInput: an unknown input or a time before 0.
     """
-    names = schedule.layout.names
-    if name not in names:
-        raise InvalidInput(f"'{name}' is not an input of this schedule{hint(name, names)}")
-    position = names.index(name)
-    places = dict(schedule.layout.entries())[name]
-    entries = slice(places.start, places.stop)
+    layout = schedule.layout
+    if name not in layout.names:
+        raise InvalidInput(f"'{name}' is not an input of this schedule{hint(name, layout.names)}")
+    places = list(dict(layout.entries())[name])
+    owners = [layout.owner(entry) for entry in range(layout.total)]
     ts = np.atleast_1d(np.asarray(ts, np.float64))
     if np.any(~(ts >= 0.0)):
         raise InvalidInput("ts has a time before 0; concentrations start at 0")
-    rates = schedule.rates[entries][1:]
-    state = schedule.initial[entries]  # (1 + n_modes, R), R grows by broadcasting
+    rates, state = schedule.rates, schedule.initial  # (total, R), R grows by broadcasting
     now = np.zeros((schedule.times.shape[0], 1))
     result = np.zeros((1, ts.size))
     for record in range(schedule.times.shape[1]):
         due = schedule.times[:, record, np.newaxis]  # (R, 1)
-        shown = value(state[..., np.newaxis], rates[..., np.newaxis], np.maximum(ts - now, 0.0))
-        result = np.where(ts >= now, shown, result)
+        since = np.maximum(ts - now, 0.0)
+        later = decayed(layout, state[..., np.newaxis], rates[..., np.newaxis], since)
+        result = np.where(ts >= now, later[places].sum(axis=0), result)
         due = np.where(np.isfinite(due), due, now)  # padding changes nothing, and takes no time
-        added = np.moveaxis(schedule.increments[:, record, entries], -1, 0)
-        state = (
-            advance(state, rates, (due - now)[:, 0]) * schedule.keep[:, record, position] + added
-        )
+        state = decayed(layout, state, rates, (due - now)[:, 0])
+        state = state * schedule.keep[:, record, owners].T + schedule.increments[:, record].T
         now = due
     # Modes of both signs cancel to rounding error where nothing is left; a level is not negative.
-    return np.asarray(np.maximum(result, 0.0))
+    return result if name in layout.signed else np.asarray(np.maximum(result, 0.0))

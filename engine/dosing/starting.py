@@ -6,6 +6,7 @@ import numpy as np
 
 from engine.dosing.schedule import DosingSchedule
 from engine.errors import InvalidInput
+from engine.inputs.layout import decayed
 
 Array = np.ndarray
 _INFUSION = "infusion_into_"
@@ -54,16 +55,16 @@ def starting_at(schedule: DosingSchedule, start: float) -> DosingSchedule:
 
 def _state_at(schedule: DosingSchedule, passed: Array, start: float) -> Array:
     """The flat state (total, R) at `start`, after the records that have passed."""
-    names, num_modes = schedule.layout.names, schedule.layout.num_modes
-    owner = np.repeat(np.arange(len(names)), [1 + n for n in num_modes])
+    layout, rates = schedule.layout, schedule.rates
+    owner = np.repeat(np.arange(len(layout.names)), [1 + n for n in layout.num_modes])
     state, now = schedule.initial, np.zeros(len(schedule.times))
     for record in range(int(passed.max())):
         is_due = record < passed
         due = np.where(is_due, schedule.times[:, record], now)
-        state = state * np.exp(-schedule.rates * (due - now))  # a level has rate 0
+        state = decayed(layout, state, rates, due - now)
         given = state * schedule.keep[:, record, owner].T + schedule.increments[:, record].T
         state, now = np.where(is_due, given, state), due
-    return np.asarray(state * np.exp(-schedule.rates * (start - now)))
+    return decayed(layout, state, rates, start - now)
 
 
 def _refuse_species(schedule: DosingSchedule, start: float) -> None:

@@ -10,7 +10,6 @@ falls with the fourth power of the number of cells, with levels only with its sq
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,9 +20,7 @@ from engine.gradient.mean_field import JUST_BEFORE, mean_field, time_grid
 from engine.gradient.outcome import Outcome
 from engine.kernel.model import cell_name
 from engine.kernel.tallies import FinalValue, FiringCount, TimeIntegral
-from engine.network.derivatives import without_rules
-from engine.network.expressions import TIME, Expression, Symbol, call, symbols
-from engine.network.network import ReactionNetwork
+from engine.network.expressions import TIME, Expression, Symbol, call
 
 # Points at which the adjoint is followed.
 NUM_POINTS = 400
@@ -31,29 +28,12 @@ NUM_POINTS = 400
 EVEN_SHARE = 0.2
 # Points in a cell at which a belief is looked at.
 NUM_NODES = 8
-
-
-class Form(NamedTuple):
-    """What a belief is in a cell of time: a polynomial.
-
-    Attributes:
-        order: of the polynomial, its degree and 1.
-        error: in place of a belief whose derivative of this order is s, it costs
-            a s^2 h^(2 order + 1) / error a reaction and cell.
-        tolerance: as many cells as it takes for the residual variance ratio, times the number of
-            events (which the variance of a score grows with), to fall below this.
-        fewest, most: cells.
-    """
-
-    order: int
-    error: float
-    tolerance: float
-    fewest: int
-    most: int
-
-
-LEVELS = Form(1, 12.0, 1.0, 12, 96)
-LINES = Form(2, 720.0, 0.03, 4, 48)
+# A line for a belief with the second derivative s costs a s^2 h^5 / 720 a reaction and cell.
+ERROR = 720.0
+# As many cells as it takes for the residual variance ratio, times the number of events (which the
+# variance of a score grows with), to fall below this.
+TOLERANCE = 0.03
+FEWEST_CELLS, MOST_CELLS = 4, 48
 
 
 @dataclass(frozen=True)
@@ -65,9 +45,8 @@ class MeanFieldAdjoint(Critic):
     do extrema and first passages.
 
     Args:
-        num_cells: cells in time, placed where the belief bends; default 4 to 48 (12 to 96
-            where an input or the time moves a law), as many as it takes to keep what they cost
-            small beside the noise of the score.
+        num_cells: cells in time, placed where the belief bends; default 4 to 48, as many as it
+            takes to keep what they cost small beside the noise of the score.
     """
 
     num_cells: int | None = None
@@ -80,64 +59,49 @@ class MeanFieldAdjoint(Critic):
                 "engine.gradient.FittedCritic() or ScoreFunction()"
             )
         typical = central(arguments)
-        network, grid = arguments.network, time_grid(typical, NUM_POINTS)
+        grid = time_grid(typical, NUM_POINTS)
         field = mean_field(typical, outcome.tally, grid)
-        form = LEVELS if _is_moving(network) else LINES
-        stops = _stops(form, grid, field.moved, field.rates, self.num_cells)
+        stops = _stops(grid, field.moved, field.rates, self.num_cells)
         stops = np.union1d(stops, [*arguments.ts, *dose_times(arguments)])
         used = np.flatnonzero(np.any(field.moved != 0.0, axis=0))
-        names = [network.reaction_names[j] for j in used]
+        names = [arguments.network.reaction_names[j] for j in used]
         levels, slopes, middles = _lines(grid, field.moved[:, used], stops)
-        cells = (*levels, *slopes, middles) if form is LINES else (*levels,)
-        changes = _changes(form, names)
-        return LearnedCritic(stops, changes, cells, None, 0, "mean-field adjoint")
+        # A lane counts its time from the start.
+        cells = (*levels, *slopes, middles - arguments.start)
+        return LearnedCritic(stops, _changes(names), cells, None, 0, "mean-field adjoint")
 
 
-def _changes(form: Form, names: Sequence[str]) -> dict[str, Expression]:
-    """The change of the belief by each of these reactions: a number of the cell, or a line."""
+def _changes(names: Sequence[str]) -> dict[str, Expression]:
+    """The change of the belief by each of these reactions, a line."""
     number = len(names)
-    levels = {name: Symbol(cell_name(i)) for i, name in enumerate(names)}
-    if form is LEVELS:
-        return {**levels}
     since = call("sub", Symbol(TIME), Symbol(cell_name(2 * number)))
-    slopes = {name: Symbol(cell_name(number + i)) for i, name in enumerate(names)}
-    return {n: call("add", levels[n], call("mul", slopes[n], since)) for n in names}
 
+    def line(i: int) -> Expression:
+        return call("add", Symbol(cell_name(i)), call("mul", Symbol(cell_name(number + i)), since))
 
-def _is_moving(network: ReactionNetwork) -> bool:
-    """Whether an input or the time moves a law.
-
-    Then beliefs are levels: with lines so little noise is left that the tangents of
-    pharmacokinetic parameters, exact to 1e-5 of the level, are off by twelve standard errors of
-    a million trajectories.
-    """
-    moving = {TIME, *(one.name for one in network.inputs)}
-    laws = (without_rules(network.rules, r.propensity) for r in network.reactions)
-    return any(symbols(law) & moving for law in laws)
+    return {name: line(i) for i, name in enumerate(names)}
 
 
 def _stops(
-    form: Form, grid: np.ndarray, moved: np.ndarray, rates: np.ndarray, number: int | None
+    grid: np.ndarray, moved: np.ndarray, rates: np.ndarray, number: int | None
 ) -> np.ndarray:
-    """Ends of cells on which the belief is close to its form.
+    """Ends of cells on which the belief is close to a line.
 
-    With s_j the derivative of the belief's change by reaction j, of the form's order n, what all
-    cells cost is smallest where h is proportional to (sum_j a_j s_j^2)^(-1 / (2 n + 1)), and then
-    is (int (sum_j a_j s_j^2)^(1 / (2 n + 1)) dt)^(2 n + 1) / error over the number of cells to the
-    power 2 n.
+    With s_j the second derivative of the belief's change by reaction j, what all cells cost is
+    smallest where h is proportional to (sum_j a_j s_j^2)^(-1/5), and then is
+    (int (sum_j a_j s_j^2)^(1/5) dt)^5 / error over the fourth power of the number of cells.
     """
-    dt, power = np.diff(grid), 2 * form.order + 1
+    dt = np.diff(grid)
     mean_rates = np.maximum((rates[1:] + rates[:-1]) / 2, 0.0)
-    derivative = _slopes(grid, moved) if form.order == 1 else _curvatures(grid, moved)
-    mass = (mean_rates * derivative**2).sum(axis=1) ** (1 / power) * dt
+    mass = (mean_rates * _curvatures(grid, moved) ** 2).sum(axis=1) ** (1 / 5) * dt
     if number is None:
         middle = (moved[1:] + moved[:-1]) / 2
         variance = float(((mean_rates * middle**2).sum(axis=1) * dt).sum())
         events = float((mean_rates.sum(axis=1) * dt).sum())
-        cost = float(mass.sum()) ** power / form.error * events / form.tolerance
-        needed = (cost / variance) ** (1 / (power - 1)) if variance > 0 else 0.0
+        cost = float(mass.sum()) ** 5 / ERROR * events / TOLERANCE
+        needed = (cost / variance) ** (1 / 4) if variance > 0 else 0.0
         needed = np.ceil(needed / (1 - EVEN_SHARE))
-        number = few_sizes(int(np.clip(needed, form.fewest, form.most)))
+        number = few_sizes(int(np.clip(needed, FEWEST_CELLS, MOST_CELLS)))
     if mass.sum() > 0:
         mass = (1 - EVEN_SHARE) * mass / mass.sum()
     mass = mass + EVEN_SHARE * dt / dt.sum()
@@ -147,15 +111,10 @@ def _stops(
     return stops
 
 
-def _slopes(grid: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """First derivatives of functions on the intervals of a grid, (points - 1, functions)."""
-    return np.diff(values, axis=0) / np.diff(grid)[:, np.newaxis]
-
-
 def _curvatures(grid: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Second derivatives of functions on the intervals of a grid, (points - 1, functions)."""
     dt = np.diff(grid)[:, np.newaxis]
-    at_points = np.diff(_slopes(grid, values), axis=0) / ((dt[1:] + dt[:-1]) / 2)
+    at_points = np.diff(np.diff(values, axis=0) / dt, axis=0) / ((dt[1:] + dt[:-1]) / 2)
     # At a dose a belief has a corner, but a cell ends there.
     is_corner = np.minimum(dt[1:], dt[:-1]) < 2 * JUST_BEFORE * (grid[-1] - grid[0])
     at_points = np.where(is_corner, 0.0, at_points)

@@ -14,6 +14,7 @@ from engine.ensemble import Ensemble, concatenate, raise_failures
 from engine.errors import InvalidInput
 from engine.execute import lane_tasks
 from engine.inputs.modes import ModalResponse
+from engine.inputs.tangent import ModalTangent
 from engine.kernel.tallies import Tally
 from engine.kinetics.drift import resolve_parameters
 from engine.methods.direct import Direct
@@ -155,7 +156,7 @@ class Arguments:
 
 def _of_patients(part: Any, rows: np.ndarray) -> Any:
     """Pharmacokinetics of some patients; numbers shared by all stay shared."""
-    if isinstance(part, ModalResponse):
+    if isinstance(part, ModalResponse | ModalTangent):
         return part.rows(rows)
     if not is_dataclass(part):
         return part

@@ -59,6 +59,11 @@ class LearnedCritic(Critic):
         """Itself, at no further cost."""
         return replace(self, num_trajectories=0)
 
+    def cells_at(self, stops: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The numbers of the cells that these stops, which split them, lie in."""
+        cell_of = np.minimum(np.searchsorted(self.stops, stops), len(self.stops) - 1)
+        return tuple(column[cell_of] for column in self.cells)
+
     def sums(self, network: ReactionNetwork, directions: tuple[Direction, ...]) -> CriticSums:
         """The tally of the scores, M and the conditional terms of these directions."""
         return critic_sums(network, self.changes, self.absorbing, directions)

@@ -26,6 +26,7 @@ from engine.gradient.outcome import Outcome
 from engine.gradient.problem import Problem, checked_values, directions_of
 from engine.gradient.result import Gradient
 from engine.gradient.score_function import direct_tallies, finished
+from engine.gradient.stretches import closely_stopped
 from engine.kernel.tallies import FinalValue, FiringCount, TimeIntegral
 
 
@@ -58,9 +59,8 @@ class MartingaleCritic:
         learned = critic.learn(problem.arguments, outcome)
         # Stops that the directions need (the ends of a time warp) split cells.
         stops = np.union1d(learned.stops, found.arguments.ts)
-        cell_of = np.minimum(np.searchsorted(learned.stops, stops), len(learned.stops) - 1)
-        cells = tuple(column[cell_of] for column in learned.cells)
-        arguments = replace(found.arguments, ts=stops)
+        arguments = closely_stopped(found, stops, learned.changes)
+        cells = learned.cells_at(arguments.ts)
         sums = learned.sums(arguments.network, found.directions)
         ensemble = arguments.run({"outcome": outcome.tally, "critic": sums, **directs}, cells)
         values = checked_values(outcome, ensemble.tallies["outcome"])
@@ -76,7 +76,7 @@ class MartingaleCritic:
         ratio = float(np.var(residual) / np.var(values))
         note = (
             f"{learned.kind}: residual variance ratio {ratio:.3g}, scale {scale.mean():.3g}, "
-            f"{len(stops)} cells, learned from {learned.num_trajectories} trajectories"
+            f"{len(arguments.ts)} cells, learned from {learned.num_trajectories} trajectories"
         )
         result = finished(
             problem,

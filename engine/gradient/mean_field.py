@@ -19,6 +19,7 @@ from engine.dosing.schedule import concentration
 from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments
 from engine.gradient.critic import dose_times
+from engine.gradient.shadows import without_shadows
 from engine.kernel.tallies import FinalValue, FiringCount, Tally, TimeIntegral
 from engine.kinetics.drift import (
     drift,
@@ -129,18 +130,18 @@ Numbers = Mapping[str, np.ndarray]
 
 def _path(arguments: Arguments, grid: np.ndarray) -> tuple[np.ndarray, Numbers, Numbers]:
     """States and levels of the inputs at the grid, and variables that stay what they are."""
-    network = arguments.network
+    network, moving = arguments.network, without_shadows(arguments)
     cohort = replace(arguments, ts=grid).cohort()
     ensemble = simulate(
-        network,
+        moving.network,
         ODE(rtol=1e-7, atol=1e-7),
         grid,
-        key=arguments.key,
-        params=arguments.params,
-        x0=arguments.x0,
-        inputs=arguments.inputs,
-        regimen=arguments.regimen,
-        start=arguments.start,
+        key=moving.key,
+        params=moving.params,
+        x0=moving.x0,
+        inputs=moving.inputs,
+        regimen=moving.regimen,
+        start=moving.start,
     )
     variables = {
         v.name: np.asarray(value, np.float64).ravel()[0]

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.errors import InvalidInput
-from engine.gradient.arguments import Arguments, few_sizes
+from engine.gradient.arguments import Arguments
 from engine.gradient.directions import Direction, Prepared, prepared
 from engine.gradient.outcome import Outcome
 from engine.gradient.result import Gradient
@@ -21,9 +21,8 @@ from engine.kernel.tallies import (
     Tally,
     TimeIntegral,
 )
-from engine.kinetics.hoisting import is_affine
-from engine.network.derivatives import ZERO, derivative, without_rules
-from engine.network.expressions import TIME, Call, Expression, Number, call, symbols
+from engine.network.derivatives import ZERO, derivative
+from engine.network.expressions import Call, Expression, Number, call, symbols
 from engine.network.network import ReactionNetwork
 
 
@@ -69,7 +68,7 @@ def directions_of(problem: Problem) -> Prepared:
     """
     found = prepared(problem.arguments, problem.targets)
     check_influences(problem, found)
-    return replace(found, arguments=_finely_stopped(found))
+    return found
 
 
 def check_influences(problem: Problem, found: Prepared) -> None:
@@ -84,34 +83,6 @@ def check_influences(problem: Problem, found: Prepared) -> None:
                 f"'{direction.label}' does not influence the outcome: no reaction whose rate "
                 "depends on it leads to what the outcome looks at; leave it out of wrt"
             )
-
-
-# Stretches without an event are cut to this share of the fastest time scale of an input where an
-# integrand is not affine in it; and the number of cuts.
-LONGEST_STRETCH, FEWEST_CUTS, MOST_CUTS = 0.5, 16, 128
-
-
-def _finely_stopped(found: Prepared) -> Arguments:
-    """The arguments with stops close enough for the quadrature of integrands that move."""
-    arguments, network = found.arguments, found.arguments.network
-    moving = frozenset({TIME, *(i.name for i in network.inputs)})
-    slopes = [
-        without_rules(network.rules, direction.slope(reaction.propensity))
-        for direction in found.directions
-        for reaction in network.reactions
-    ]
-    # A critic's compensator has the rates themselves.
-    slopes += [without_rules(network.rules, reaction.propensity) for reaction in network.reactions]
-    if all(is_affine(slope, moving) for slope in slopes):
-        return arguments
-    responses = [pk.response(arguments.num_patients) for pk in arguments.inputs.values()]
-    fastest = max((float(r.rates.max()) for r in responses if r.num_modes), default=0.0)
-    length = arguments.horizon - arguments.start
-    needed = np.ceil(length * fastest / LONGEST_STRETCH)
-    # Laws that mention the time itself have a time scale that nobody knows.
-    is_timed = any(TIME in symbols(reaction.propensity) for reaction in network.reactions)
-    number = few_sizes(int(np.clip(needed, FEWEST_CUTS if is_timed else 1, MOST_CUTS)))
-    return arguments.with_stops(*np.linspace(arguments.start, arguments.horizon, number + 1))
 
 
 def influences(network: ReactionNetwork, direction: Direction, tally: Tally) -> bool:

@@ -27,6 +27,7 @@ from engine.gradient.problem import (
     directions_of,
 )
 from engine.gradient.result import Gradient
+from engine.gradient.stretches import closely_stopped
 from engine.gradient.tallies import LaneSums, RewardToGo, score, squared
 from engine.kernel.tallies import Tally, TimeIntegral
 
@@ -71,7 +72,7 @@ class ScoreFunction:
         found = directions_of(problems[0])
         for one in problems[1:]:
             check_influences(one, found)
-        results = found.arguments.run(self._tallies(problems, found)).tallies
+        results = closely_stopped(found).run(self._tallies(problems, found)).tallies
         shared = {"scores": results["scores"]} if "scores" in results else {}
         gradients: list[Gradient | SameOutcome] = []
         for i, one in enumerate(problems):

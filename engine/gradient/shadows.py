@@ -1,7 +1,7 @@
 """Shadow inputs: levels of other drugs in the same kernel, from which an input's tangent is made.
 
 Levels are linear in what is given: the tangent of a level by an amount, a duration or a rate is a
-level again, after other doses. By a pharmacokinetic parameter it is a difference of two levels.
+level again, after other doses. By a pharmacokinetic parameter it is a `ModalTangent`.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.dosing.dose import Dose
+from engine.dosing.dose import Dose, Reset
 from engine.dosing.pharmacokinetics import ZeroOrder
 from engine.dosing.regimen import Regimen
 from engine.errors import InvalidInput
@@ -18,15 +18,16 @@ from engine.gradient.arguments import Arguments
 from engine.gradient.dose_targets import DoseAmount, DoseDuration, DoseRate, IndividualDoses
 from engine.gradient.targets import PharmacokineticParameter
 from engine.inputs.modes import ModalResponse
+from engine.inputs.tangent import ModalTangent
 from engine.network.derivatives import ONE
 from engine.network.expressions import Expression, Symbol, call
 from engine.network.network import ReactionNetwork
 from engine.network.quantities import Input
 from engine.network.quantities import Parameter as NetworkParameter
 
-# Pharmacokinetic parameters: a level's tangent is the difference of two levels this far apart on
-# the log scale. The error is 1e-5 of the level from the step and from float32 alike.
-SHADOW_STEP = 5e-3
+# How far the two responses lie apart whose difference is a tangent, as shares of the number: their
+# difference is right to 1e-10 of it, in float64.
+SHADOW_STEP = 1e-5
 SHADOW = "_shadow"
 COUPLED = "use engine.gradient.CoupledDifference()"
 
@@ -181,7 +182,7 @@ def response_of(arguments: Arguments, name: str) -> ModalResponse:
 def pharmacokinetic(
     arguments: Arguments, target: PharmacokineticParameter, shadow: str
 ) -> tuple[Arguments, dict[str, Expression]]:
-    """A central difference of two levels, exact to 1e-5 of the level."""
+    """The tangent of a level by a number that its modes depend on."""
     name, value = target.input, target.value(arguments)
     refuse_event_doses(arguments.network, name, target.label)
     if isinstance(getattr(arguments.inputs[name], target.name), ZeroOrder):
@@ -191,11 +192,28 @@ def pharmacokinetic(
     # Levels are linear in these two, and a bioavailability must not exceed 1.
     is_linear = target.name in ("bioavailability", "baseline")
     up, down = (0.0, 0.5) if is_linear else (SHADOW_STEP, SHADOW_STEP)
-    higher, lower, scale = f"{shadow}_up", f"{shadow}_down", f"{shadow}_scale"
-    pairs = ((higher, up), (lower, -down))
-    for one, relative in pairs:
-        moved = target.moved(arguments, relative * value).inputs[name]
-        arguments = also_dosed(with_input(arguments, one, moved), name, one)
-    arguments = with_number(arguments, scale, 1.0 / ((up + down) * value))
-    difference = call("sub", Symbol(higher), Symbol(lower))
-    return arguments, {name: call("mul", Symbol(scale), difference)}
+    higher, lower = (
+        response_of(target.moved(arguments, relative * value), name) for relative in (up, -down)
+    )
+    scale = np.atleast_1d(1.0 / ((up + down) * value))
+    arguments = with_input(arguments, shadow, ModalTangent(higher, lower, scale, name))
+    return also_dosed(arguments, name, shadow), {name: Symbol(shadow)}
+
+
+def without_shadows(arguments: Arguments) -> Arguments:
+    """The arguments as they were before shadow inputs came to them, and their doses."""
+    network = arguments.network
+    inputs = tuple(one for one in network.inputs if not one.name.startswith(SHADOW))
+    regimens = [
+        Regimen(tuple(d for d in regimen.doses if not _is_of_shadow(d)))
+        for regimen in arguments.regimens
+    ]
+    return replace(
+        arguments.with_regimens(regimens),
+        network=replace(network, inputs=inputs),
+        inputs={one.name: arguments.inputs[one.name] for one in inputs},
+    )
+
+
+def _is_of_shadow(dose: Dose | Reset) -> bool:
+    return isinstance(dose, Dose) and dose.into.startswith(SHADOW)

@@ -30,8 +30,7 @@ def warped(
 
     In the moved time nothing jumps: rates are multiplied by 1 + e h', and a level that was u(t)
     becomes u(t + e h) for what was dosed before, u_d(t + e h - e) for the dose itself:
-    u' = h du/dt - du_d/dt. The derivative du/dt of a sum of modes is q - l u, l the fastest rate
-    and q a shadow input with the gains (l - rate) gain, which is never negative.
+    u' = h du/dt - du_d/dt. The derivative du/dt of a sum of modes is one with the gains -rate gain.
     """
     name = dosed_input(arguments, target)
     refuse_event_doses(arguments.network, name, target.label)
@@ -85,19 +84,9 @@ def _slope(
                     f"'{target.label}': '{name}' is infused, and an infusion's end has no "
                     f"time-warp score; {COUPLED}"
                 )
-    fastest = response.rates.max(axis=0)
-    bare = replace(response, baseline=np.zeros(1))
-    level = f"{shadow}_level"
-    arguments = also_dosed(with_input(arguments, level, bare), name, level, index)
-    rate = f"{shadow}_rate"
-    arguments = with_number(arguments, rate, fastest[0] if fastest.size == 1 else fastest)
-    falling = call("mul", Symbol(rate), Symbol(level))
-    if response.num_modes == 1:
-        return arguments, call("neg", falling)
-    slower = replace(bare, gains=(fastest - response.rates) * response.gains)
-    rising = f"{shadow}_source"
-    arguments = also_dosed(with_input(arguments, rising, slower), name, rising, index)
-    return arguments, call("sub", Symbol(rising), falling)
+    gains = -response.rates * response.gains
+    slope = replace(response, gains=gains, baseline=np.zeros(1), is_signed=True)
+    return also_dosed(with_input(arguments, shadow, slope), name, shadow, index), Symbol(shadow)
 
 
 def surroundings(arguments: Arguments, target: DoseTime) -> tuple[float, float, float]:

@@ -2,6 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -16,11 +20,17 @@ class InputLayout:
         num_modes: decaying modes of each.
         alike: for each the position of an input with the same decay rates, perhaps its own;
             default its own.
+        tangents: inputs that say how the one they are like changes with a number. What stands for
+            their decay rates is how that one's change, lambda', and a mode A' of theirs decays to
+            (A' - A lambda' s) exp(-lambda s) in a time s, A the mode of that one.
+        signed: inputs that may be below 0, the tangents among them.
     """
 
     names: tuple[str, ...] = ()
     num_modes: tuple[int, ...] = ()
     alike: tuple[int, ...] = ()
+    tangents: frozenset[str] = frozenset()
+    signed: frozenset[str] = frozenset()
 
     @property
     def total(self) -> int:
@@ -51,6 +61,39 @@ class InputLayout:
         starts = [positions.start for _, positions in self.entries()]
         return starts[self.alike[owner]] + entry - starts[owner]
 
+    def is_tangent(self, entry: int) -> bool:
+        """Whether a position is of a tangent."""
+        return self.names[self.owner(entry)] in self.tangents
+
+    @cached_property
+    def sources(self) -> list[int]:
+        """`rate_of` of every position; for a tangent also the mode of the input it is of."""
+        return [self.rate_of(entry) for entry in range(self.total)]
+
     def owner(self, entry: int) -> int:
         """The number of the input that a position belongs to."""
         return next(i for i, (_, positions) in enumerate(self.entries()) if entry in positions)
+
+
+def decayed(
+    layout: InputLayout, state: np.ndarray, rates: np.ndarray, elapsed: ArrayLike
+) -> np.ndarray:
+    """The row of amplitudes after a time without doses.
+
+    Args:
+        layout: where what stands.
+        state: amplitudes, (total, ...).
+        rates: decay rates, 0 for levels, and of tangents the changes of these, (total, ...).
+        elapsed: time, broadcast against the trailing axes.
+
+    Example:
+        >>> layout = InputLayout(("drug",), (1,))
+        >>> decayed(layout, np.array([[1.0], [4.0]]), np.array([[0.0], [0.5]]), 2 * np.log(2.0))
+        array([[1.],
+               [2.]])
+    """
+    is_tangent = np.array([layout.is_tangent(entry) for entry in range(layout.total)], bool)
+    if is_tangent.any():
+        given = np.where(is_tangent.reshape(-1, *(1,) * (rates.ndim - 1)), rates, 0.0)
+        state = state - given * elapsed * state[layout.sources]
+    return np.asarray(state * np.exp(-rates[layout.sources] * elapsed))

@@ -6,6 +6,7 @@ integral and its bounds over any window are closed forms, and a hundred doses co
 """
 
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,6 +35,7 @@ class ModalResponse:
             (R,); 1 for an input that *is* an infusion rate; default 0.
         like: the name of an input whose decay rates these are, so that a lane computes the
             exponentials once for both; default None.
+        is_signed: values below 0 are meant, and not cut off as rounding; default False.
 
     Raises:
         InvalidInput: shapes that do not agree.
@@ -52,6 +54,7 @@ class ModalResponse:
     baseline: Array = field(default_factory=lambda: np.zeros(1))
     direct: Array = field(default_factory=lambda: np.zeros(1))
     like: str | None = None
+    is_signed: bool = False
 
     def __post_init__(self) -> None:
         rates, gains = (np.asarray(a, np.float64) for a in (self.rates, self.gains))
@@ -102,8 +105,11 @@ class ModalResponse:
         """The response of some patients; one shared by all stays shared."""
         if self.num_rows == 1:
             return self
-        taken = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "like"}
-        return replace(self, **{k: a[..., indices] for k, a in taken.items() if a is not None})
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        taken: dict[str, Any] = {
+            name: array[..., indices] for name, array in given.items() if np.ndim(array)
+        }
+        return replace(self, **taken)
 
     def require_cleared(self, what: str) -> None:
         """Raise unless every mode decays: without that an infusion is a ramp.

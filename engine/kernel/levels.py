@@ -2,10 +2,13 @@
 
 An input is level + sum_m A_m exp(-lambda_m s), s the time since the lane's segment began; its
 amplitudes are lane state, so that a hundred repeated doses or a rescue dose given on a condition
-cost no more than one.
+cost no more than one. A tangent, see `InputLayout`, has A'_m - A_m lambda'_m s in place of A_m.
 """
 
+import math
+import operator
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -28,8 +31,8 @@ def values_at(layout: InputLayout, levels: Levels, since: Array) -> dict[str, Ar
     """Every input at a time since the segment began; rounding below zero is clipped."""
     result = {}
     for name, entries in layout.entries():
-        terms = [_mode(layout, levels, entry, since) for entry in entries]
-        result[name] = jnp.maximum(_total(terms), jnp.float32(0))
+        total = _total([_mode(layout, levels, entry, since) for entry in entries])
+        result[name] = _clipped(layout, name, total)
     return result
 
 
@@ -39,18 +42,14 @@ def bounds_over(
     """Bounds of every input over a window: each mode is monotone, so its ends bound it."""
     result = {}
     for name, entries in layout.entries():
-        lows, highs = [], []
-        for entry in entries:
-            a = _mode(layout, levels, entry, since)
-            b = _mode(layout, levels, entry, until)
-            lows.append(jnp.minimum(a, b))
-            highs.append(jnp.maximum(a, b))
-        zero = jnp.float32(0)
-        # Modes of both signs cancel: their sum is off by the rounding of the largest.
-        size = [jnp.maximum(jnp.abs(a), jnp.abs(b)) for a, b in zip(lows, highs, strict=True)]
-        margin = jnp.float32(ROUNDING) * _total(size) if len(size) > 1 else zero
-        low, high = _total(lows) - margin, _total(highs) + margin
-        result[name] = (jnp.maximum(low, zero), jnp.maximum(high, zero))
+        terms = [_bounds(layout, levels, entry, since, until) for entry in entries]
+        low, high = (_total(ends) for ends in zip(*terms, strict=True))
+        if len(terms) > 1:
+            # Modes of both signs cancel: their sum is off by the rounding of the largest.
+            size = _total([jnp.maximum(jnp.abs(a), jnp.abs(b)) for a, b in terms])
+            margin = jnp.float32(ROUNDING) * size
+            low, high = low - margin, high + margin
+        result[name] = (_clipped(layout, name, low), _clipped(layout, name, high))
     return result
 
 
@@ -60,17 +59,8 @@ def averages_over(
     """The mean of every input over a stretch, in closed form."""
     result = {}
     for name, entries in layout.entries():
-        terms = []
-        for entry in entries:
-            term = _mode(layout, levels, entry, since)
-            if not layout.is_level(entry):
-                x = levels.rates[layout.rate_of(entry)] * elapsed
-                is_long = x > jnp.float32(1e-4)
-                safe = jnp.where(is_long, x, jnp.float32(1))
-                short = jnp.float32(1) - jnp.float32(0.5) * x
-                term = term * jnp.where(is_long, -jnp.expm1(-safe) / safe, short)
-            terms.append(term)
-        result[name] = jnp.maximum(_total(terms), jnp.float32(0))
+        total = _total([_average(layout, levels, entry, since, elapsed) for entry in entries])
+        result[name] = _clipped(layout, name, total)
     return result
 
 
@@ -82,12 +72,85 @@ def decayed(layout: InputLayout, levels: Levels, elapsed: Array) -> tuple[Array,
 def _mode(layout: InputLayout, levels: Levels, entry: int, since: Array) -> Array:
     if layout.is_level(entry):
         return levels.amplitudes[entry]
+    return _amplitude(layout, levels, entry, since) * _decay(layout, levels, entry, since)
+
+
+def _amplitude(layout: InputLayout, levels: Levels, entry: int, since: Array) -> Array:
+    """A mode's amplitude; a tangent's grows with the time."""
+    amplitude = levels.amplitudes[entry]
+    if layout.is_tangent(entry):
+        amplitude = amplitude - _growth(layout, levels, entry) * since
+    return amplitude
+
+
+def _growth(layout: InputLayout, levels: Levels, entry: int) -> Array:
+    """A_m lambda'_m of a tangent's mode."""
+    return levels.amplitudes[layout.sources[entry]] * levels.rates[entry]
+
+
+def _decay(layout: InputLayout, levels: Levels, entry: int, since: Array) -> Array:
     # The same rate written the same way: XLA computes one exponential for all of its modes.
-    return levels.amplitudes[entry] * jnp.exp(-levels.rates[layout.rate_of(entry)] * since)
+    return jnp.exp(-levels.rates[layout.sources[entry]] * since)
+
+
+def _bounds(
+    layout: InputLayout, levels: Levels, entry: int, since: Array, until: Array
+) -> tuple[Array, Array]:
+    """The smallest and largest that a mode can be between two times."""
+    if not layout.is_tangent(entry) or layout.is_level(entry):
+        ends = [_mode(layout, levels, entry, at) for at in (since, until)]
+    else:
+        # A line times a decay: no further out than the products of their ends.
+        ends = [
+            _amplitude(layout, levels, entry, a) * _decay(layout, levels, entry, b)
+            for a in (since, until)
+            for b in (since, until)
+        ]
+    return reduce(jnp.minimum, ends), reduce(jnp.maximum, ends)
+
+
+def _average(
+    layout: InputLayout, levels: Levels, entry: int, since: Array, elapsed: Array
+) -> Array:
+    """The mean of a mode over a stretch.
+
+    With x = lambda h: exp(-lambda s) (A (1 - exp(-x)) / x), and of a tangent's growth G in
+    addition -G h (1 - (1 + x) exp(-x)) / x^2.
+    """
+    if layout.is_level(entry):
+        return levels.amplitudes[entry]
+    x = levels.rates[layout.sources[entry]] * elapsed
+    mean = _amplitude(layout, levels, entry, since) * _mean_decay(x)
+    if layout.is_tangent(entry):
+        mean = mean - _growth(layout, levels, entry) * elapsed * _mean_growing_decay(x)
+    return mean * _decay(layout, levels, entry, since)
+
+
+def _mean_decay(x: Array) -> Array:
+    """(1 - exp(-x)) / x."""
+    is_long = x > jnp.float32(1e-4)
+    safe = jnp.where(is_long, x, jnp.float32(1))
+    short = jnp.float32(1) - jnp.float32(0.5) * x
+    return jnp.where(is_long, -jnp.expm1(-safe) / safe, short)
+
+
+# (1 - (1 + x) exp(-x)) / x^2 = sum_k (-x)^k (k + 1) / (k + 2)!, to 5e-7 below 1/2.
+SERIES = tuple((k + 1) / math.factorial(k + 2) for k in range(7))
+
+
+def _mean_growing_decay(x: Array) -> Array:
+    """(1 - (1 + x) exp(-x)) / x^2."""
+    is_long = x > jnp.float32(0.5)
+    safe = jnp.where(is_long, x, jnp.float32(1))
+    short = jnp.zeros_like(x)
+    for term in reversed(SERIES):
+        short = jnp.float32(term) - x * short
+    return jnp.where(is_long, (_mean_decay(safe) - jnp.exp(-safe)) / safe, short)
+
+
+def _clipped(layout: InputLayout, name: str, value: Array) -> Array:
+    return value if name in layout.signed else jnp.maximum(value, jnp.float32(0))
 
 
 def _total(terms: Sequence[Array]) -> Array:
-    result = terms[0]
-    for term in terms[1:]:
-        result = result + term
-    return result
+    return reduce(operator.add, terms)

@@ -280,8 +280,10 @@ def input_levels(
 
 
 def check_inputs(network: ReactionNetwork, schedule: Any) -> None:
-    """Raise unless every input has a value."""
+    """Raise unless every input has a value, which is not below 0."""
     given = () if schedule is None else tuple(schedule.layout.names)
+    for name in sorted(() if schedule is None else schedule.layout.signed):
+        raise InvalidInput(f"input '{name}' can be below 0, which rate equations do not follow")
     for item in network.inputs:
         if item.name not in given:
             raise InvalidInput(

@@ -15,9 +15,11 @@ from engine.gradient import (
     DoseTime,
     IndividualDoses,
     MartingaleCritic,
+    MeanFieldAdjoint,
     PharmacokineticParameter,
     ScoreFunction,
     directions,
+    stretches,
 )
 from engine.gradient.arguments import Arguments, stops_of
 from engine.gradient.targets import Target
@@ -186,6 +188,40 @@ def test_every_number_of_a_dose(pharmacokinetics: Any, regimen: Any, targets: An
     assert result, result.message
     assert not check_gradient(found, -truth)
     assert np.all(found.standard_errors < 0.05 * np.abs(truth))
+    assert found.residual_variance_ratio < 5e-4
+
+
+def seldom(num: int) -> tuple[engine.gradient.Gradient, dict[str, float]]:
+    """Two reactions a trajectory, and a drug that is gone in a twentieth of it."""
+    given = {"inputs": {"drug": PEAKED}, "regimen": BOLUSES}
+    targets = {name: PK("drug", name) for name in ("clearance", "absorption", "peripheral_volume")}
+    key = np.array([0, 1], np.uint32)
+    arguments = Arguments(DRIVEN, stops_of(END), key, **given)
+    share = 0.4 / 20.0
+    truth = {target.label: share * slope(arguments, target) for target in targets.values()}
+    found = engine.gradient.estimate(
+        DRIVEN,
+        MartingaleCritic(MeanFieldAdjoint(num_cells=4)),
+        engine.FinalValue("X"),
+        [*targets.values(), "s"],
+        END,
+        key=jax.random.key(0),
+        num_patients=num,
+        params={"s": 0.4},
+        **given,
+    )
+    return found, {**truth, "s": mean(arguments) / 20.0}
+
+
+def test_a_belief_that_moves_between_two_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its product with a level has no closed form: stretches are cut."""
+    found, truth = seldom(20_000)
+    result = check_gradient(found, truth)
+    assert result, result.message
+    assert found.residual_variance_ratio < 2e-3
+    monkeypatch.setattr(stretches, "LONGEST_STRETCH", np.inf)
+    uncut, _ = seldom(20_000)
+    assert not check_gradient(uncut, truth)
 
 
 RATED = engine.Regimen(

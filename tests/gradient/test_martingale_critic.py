@@ -95,6 +95,24 @@ def test_a_line_in_every_cell_follows_a_linear_network(monkeypatch: pytest.Monke
     assert constants.residual_variance_ratio > 2e-3
 
 
+def test_a_start_after_zero_changes_nothing() -> None:
+    found = [
+        engine.gradient.estimate(
+            BIRTH_DEATH.model,
+            MartingaleCritic(),
+            engine.FinalValue("X"),
+            ["k", "g"],
+            start + 5.0,
+            key=jax.random.key(1),
+            num_patients=500,
+            start=start,
+        )
+        for start in (0.0, 30.0)
+    ]
+    np.testing.assert_allclose(found[1].gradient, found[0].gradient, rtol=1e-5)
+    assert found[1].residual_variance_ratio < 1e-3
+
+
 FULLY = [["k"], ["on_rate", "off_rate", "k", "g"]]
 
 

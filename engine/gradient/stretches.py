@@ -1,0 +1,70 @@
+"""Stops close enough for what is integrated over the stretches between two events.
+
+An integrand that is affine in the time and the inputs has a closed form over any stretch. Any other
+is integrated by two-point quadrature, which is good where little moves between two events.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from engine.gradient.arguments import Arguments, few_sizes
+from engine.gradient.directions import Prepared
+from engine.kinetics.hoisting import is_affine
+from engine.network.derivatives import without_rules
+from engine.network.expressions import TIME, Expression, call, symbols
+
+# No stretch is longer than this share of the fastest time scale of an input: the quadrature is then
+# off by less than 6e-4 of it. Where a law mentions the time there are at least so many stretches.
+LONGEST_STRETCH, FEWEST_STRETCHES, MOST_STRETCHES = 0.5, 16, 128
+
+
+def closely_stopped(
+    found: Prepared,
+    stops: np.ndarray | None = None,
+    changes: Mapping[str, Expression] | None = None,
+) -> Arguments:
+    """The arguments with stops between those that they have where these are too far apart.
+
+    Args:
+        found: the directions, whose scores are integrated.
+        stops: in place of those of the arguments.
+        changes: of a critic's belief with every reaction, if there is one: its products with the
+            rates and with their slopes are integrated too.
+    """
+    arguments = found.arguments if stops is None else replace(found.arguments, ts=stops)
+    longest = _longest(found, changes or {})
+    gaps = np.diff([arguments.start, *arguments.ts])
+    pieces = np.maximum(np.ceil(gaps / longest), 1.0).astype(int)
+    if pieces.sum() == len(gaps):
+        return arguments
+    # Few numbers of stops are ever compiled.
+    for _ in range(few_sizes(int(pieces.sum())) - int(pieces.sum())):
+        pieces[np.argmax(gaps / pieces)] += 1
+    ends = zip(arguments.ts - gaps, gaps, pieces, strict=True)
+    return arguments.with_stops(
+        *(begin + gap * k / number for begin, gap, number in ends for k in range(1, number))
+    )
+
+
+def _longest(found: Prepared, changes: Mapping[str, Expression]) -> float:
+    """How long a stretch may be; infinite where all integrands have closed forms."""
+    arguments, network = found.arguments, found.arguments.network
+    moving = frozenset({TIME, *(one.name for one in network.inputs)})
+    integrands = []
+    for reaction in network.reactions:
+        rates = [reaction.propensity, *(d.slope(reaction.propensity) for d in found.directions)]
+        change = changes.get(reaction.name)
+        integrands += rates if change is None else [call("mul", rate, change) for rate in rates]
+    if all(is_affine(without_rules(network.rules, one), moving) for one in integrands):
+        return np.inf
+    responses = [pk.response(arguments.num_patients) for pk in arguments.inputs.values()]
+    fastest = max((float(r.rates.max()) for r in responses if r.num_modes), default=0.0)
+    length = arguments.horizon - arguments.start
+    # Laws that mention the time itself have a time scale that nobody knows.
+    is_timed = any(TIME in symbols(reaction.propensity) for reaction in network.reactions)
+    number = np.clip(
+        length * fastest / LONGEST_STRETCH, FEWEST_STRETCHES if is_timed else 0, MOST_STRETCHES
+    )
+    return float(length / number) if number else np.inf
