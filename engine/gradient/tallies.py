@@ -169,21 +169,18 @@ def _mean_rates(interval: Interval, observe: Observe, number: int) -> list[Array
     if not interval.is_moving:
         values = interval.at(0.0)
         return [observe(values, part) for part in range(number)]
-    if interval.is_affine:
-        values = interval.average()
-        return [observe(values, part) for part in range(number)]
+    means = interval.average()
     # Never the beginning: at a stop the hat of a time warp turns.
     end = interval.at(1.0) if interval.end is None else interval.end
     inside = interval.at(INSIDE)
-    points = [(jnp.float32(WEIGHT_INSIDE), inside), (jnp.float32(WEIGHT_END), end)]
-    means = []
-    for part in range(number):
-        terms = [weight * observe(values, part) for weight, values in points]
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
-        means.append(total)
-    return means
+
+    def mean(part: int) -> Array:
+        if interval.is_affine(part):
+            return observe(means, part)
+        within, last = observe(inside, part), observe(end, part)
+        return jnp.float32(WEIGHT_INSIDE) * within + jnp.float32(WEIGHT_END) * last
+
+    return [mean(part) for part in range(number)]
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,11 @@ class InputLayout:
         """`rate_of` of every position; for a tangent also the mode of the input it is of."""
         return [self.rate_of(entry) for entry in range(self.total)]
 
+    @cached_property
+    def own_rates(self) -> list[int]:
+        """The positions of modes with rates that no position before them has."""
+        return sorted({s for e, s in enumerate(self.sources) if not self.is_level(e)})
+
     def owner(self, entry: int) -> int:
         """The number of the input that a position belongs to."""
         return next(i for i, (_, positions) in enumerate(self.entries()) if entry in positions)

@@ -7,9 +7,9 @@ cost no more than one. A tangent, see `InputLayout`, has A'_m - A_m lambda'_m s 
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -27,22 +27,64 @@ class Levels(NamedTuple):
     rates: tuple[Array, ...]
 
 
-def values_at(layout: InputLayout, levels: Levels, since: Array) -> dict[str, Array]:
-    """Every input at a time since the segment began; rounding below zero is clipped."""
-    result = {}
-    for name, entries in layout.entries():
-        total = _total([_mode(layout, levels, entry, since) for entry in entries])
-        result[name] = _clipped(layout, name, total)
-    return result
+class Decay(NamedTuple):
+    """What modes of one rate do in a time, or on average over a stretch of times s.
+
+    Attributes:
+        plain: exp(-lambda s).
+        timed: s exp(-lambda s); tangents have amplitudes that grow with s.
+    """
+
+    plain: Array
+    timed: Array
+
+
+# Of every position whose rate is its own.
+Decays = Mapping[int, Decay]
+Once = Callable[[Callable[[], Any]], Any]
+
+
+def at_once(compute: Callable[[], Any]) -> Any:
+    """What `compute` makes, wherever it is used."""
+    return compute()
+
+
+def values_at(
+    layout: InputLayout, levels: Levels, since: Array, once: Once = at_once
+) -> dict[str, Array]:
+    """Every input at a time since the segment began; rounding below zero is clipped.
+
+    Args:
+        layout, levels: the inputs.
+        since: the time.
+        once: makes the exponentials, where much follows from them.
+    """
+    decays = once(lambda: _decays_at(layout, levels, since))
+    return {
+        name: _clipped(layout, name, _total([_mode(layout, levels, e, decays) for e in entries]))
+        for name, entries in layout.entries()
+    }
+
+
+def averages_over(
+    layout: InputLayout, levels: Levels, since: Array, elapsed: Array, once: Once = at_once
+) -> dict[str, Array]:
+    """The mean of every input over a stretch, in closed form; arguments as of `values_at`."""
+    decays = once(lambda: _decays_over(layout, levels, since, elapsed))
+    return {
+        name: _clipped(layout, name, _total([_mode(layout, levels, e, decays) for e in entries]))
+        for name, entries in layout.entries()
+    }
 
 
 def bounds_over(
     layout: InputLayout, levels: Levels, since: Array, until: Array
 ) -> dict[str, tuple[Array, Array]]:
     """Bounds of every input over a window: each mode is monotone, so its ends bound it."""
+    decays = [_decays_at(layout, levels, at) for at in (since, until)]
     result = {}
     for name, entries in layout.entries():
-        terms = [_bounds(layout, levels, entry, since, until) for entry in entries]
+        terms = [_bounds(layout, levels, entry, (since, until), decays) for entry in entries]
         low, high = (_total(ends) for ends in zip(*terms, strict=True))
         if len(terms) > 1:
             # Modes of both signs cancel: their sum is off by the rounding of the largest.
@@ -53,99 +95,83 @@ def bounds_over(
     return result
 
 
-def averages_over(
-    layout: InputLayout, levels: Levels, since: Array, elapsed: Array
-) -> dict[str, Array]:
-    """The mean of every input over a stretch, in closed form."""
-    result = {}
-    for name, entries in layout.entries():
-        total = _total([_average(layout, levels, entry, since, elapsed) for entry in entries])
-        result[name] = _clipped(layout, name, total)
-    return result
-
-
 def decayed(layout: InputLayout, levels: Levels, elapsed: Array) -> tuple[Array, ...]:
     """The amplitudes after a time, as the amplitudes of a segment that begins then."""
-    return tuple(_mode(layout, levels, entry, elapsed) for entry in range(layout.total))
+    decays = _decays_at(layout, levels, elapsed)
+    return tuple(_mode(layout, levels, entry, decays) for entry in range(layout.total))
 
 
-def _mode(layout: InputLayout, levels: Levels, entry: int, since: Array) -> Array:
+def _decays_at(layout: InputLayout, levels: Levels, since: Array) -> Decays:
+    def decay(rate: Array) -> Decay:
+        plain = jnp.exp(-rate * since)
+        return Decay(plain, plain * since)
+
+    return {source: decay(levels.rates[source]) for source in layout.own_rates}
+
+
+def _decays_over(layout: InputLayout, levels: Levels, since: Array, elapsed: Array) -> Decays:
+    """With x = lambda h: exp(-lambda s) (1 - exp(-x)) / x, and the mean of s exp(-lambda s)."""
+
+    def decay(rate: Array) -> Decay:
+        first = jnp.exp(-rate * since)
+        mean, growing = _means(rate * elapsed)
+        return Decay(first * mean, first * (since * mean + elapsed * growing))
+
+    return {source: decay(levels.rates[source]) for source in layout.own_rates}
+
+
+# (1 - exp(-x)) / x = sum_k (-x)^k / (k + 1)! and (1 - (1 + x) exp(-x)) / x^2 =
+# sum_k (-x)^k (k + 1) / (k + 2)!, to 5e-7 of them below 1/2.
+TERMS = range(7)
+MEAN = tuple(1 / math.factorial(k + 1) for k in TERMS)
+GROWING = tuple((k + 1) / math.factorial(k + 2) for k in TERMS)
+
+
+def _means(x: Array) -> tuple[Array, Array]:
+    """(1 - exp(-x)) / x and (1 - (1 + x) exp(-x)) / x^2, the means of exp(-x t) and t exp(-x t)."""
+    is_long = x > jnp.float32(0.5)
+    last, inverse = jnp.exp(-x), jnp.float32(1) / jnp.where(is_long, x, jnp.float32(1))
+    mean = jnp.where(is_long, (jnp.float32(1) - last) * inverse, _series(MEAN, x))
+    return mean, jnp.where(is_long, (mean - last) * inverse, _series(GROWING, x))
+
+
+def _series(terms: Sequence[float], x: Array) -> Array:
+    """sum_k terms_k (-x)^k."""
+    return reduce(lambda total, term: jnp.float32(term) - x * total, reversed(terms), 0.0 * x)
+
+
+def _mode(layout: InputLayout, levels: Levels, entry: int, decays: Decays) -> Array:
+    """A level; or A exp(-lambda s), of a tangent (A' - A lambda' s) exp(-lambda s)."""
     if layout.is_level(entry):
         return levels.amplitudes[entry]
-    return _amplitude(layout, levels, entry, since) * _decay(layout, levels, entry, since)
-
-
-def _amplitude(layout: InputLayout, levels: Levels, entry: int, since: Array) -> Array:
-    """A mode's amplitude; a tangent's grows with the time."""
-    amplitude = levels.amplitudes[entry]
+    decay = decays[layout.sources[entry]]
+    mode = levels.amplitudes[entry] * decay.plain
     if layout.is_tangent(entry):
-        amplitude = amplitude - _growth(layout, levels, entry) * since
-    return amplitude
+        mode = mode - _growth(layout, levels, entry) * decay.timed
+    return mode
 
 
 def _growth(layout: InputLayout, levels: Levels, entry: int) -> Array:
-    """A_m lambda'_m of a tangent's mode."""
+    """A lambda' of a tangent's mode."""
     return levels.amplitudes[layout.sources[entry]] * levels.rates[entry]
 
 
-def _decay(layout: InputLayout, levels: Levels, entry: int, since: Array) -> Array:
-    # The same rate written the same way: XLA computes one exponential for all of its modes.
-    return jnp.exp(-levels.rates[layout.sources[entry]] * since)
-
-
 def _bounds(
-    layout: InputLayout, levels: Levels, entry: int, since: Array, until: Array
+    layout: InputLayout,
+    levels: Levels,
+    entry: int,
+    times: tuple[Array, Array],
+    decays: Sequence[Decays],
 ) -> tuple[Array, Array]:
     """The smallest and largest that a mode can be between two times."""
-    if not layout.is_tangent(entry) or layout.is_level(entry):
-        ends = [_mode(layout, levels, entry, at) for at in (since, until)]
-    else:
+    if layout.is_tangent(entry) and not layout.is_level(entry):
         # A line times a decay: no further out than the products of their ends.
-        ends = [
-            _amplitude(layout, levels, entry, a) * _decay(layout, levels, entry, b)
-            for a in (since, until)
-            for b in (since, until)
-        ]
+        amplitude, growth = levels.amplitudes[entry], _growth(layout, levels, entry)
+        source = layout.sources[entry]
+        ends = [(amplitude - growth * s) * decay[source].plain for s in times for decay in decays]
+    else:
+        ends = [_mode(layout, levels, entry, decay) for decay in decays]
     return reduce(jnp.minimum, ends), reduce(jnp.maximum, ends)
-
-
-def _average(
-    layout: InputLayout, levels: Levels, entry: int, since: Array, elapsed: Array
-) -> Array:
-    """The mean of a mode over a stretch.
-
-    With x = lambda h: exp(-lambda s) (A (1 - exp(-x)) / x), and of a tangent's growth G in
-    addition -G h (1 - (1 + x) exp(-x)) / x^2.
-    """
-    if layout.is_level(entry):
-        return levels.amplitudes[entry]
-    x = levels.rates[layout.sources[entry]] * elapsed
-    mean = _amplitude(layout, levels, entry, since) * _mean_decay(x)
-    if layout.is_tangent(entry):
-        mean = mean - _growth(layout, levels, entry) * elapsed * _mean_growing_decay(x)
-    return mean * _decay(layout, levels, entry, since)
-
-
-def _mean_decay(x: Array) -> Array:
-    """(1 - exp(-x)) / x."""
-    is_long = x > jnp.float32(1e-4)
-    safe = jnp.where(is_long, x, jnp.float32(1))
-    short = jnp.float32(1) - jnp.float32(0.5) * x
-    return jnp.where(is_long, -jnp.expm1(-safe) / safe, short)
-
-
-# (1 - (1 + x) exp(-x)) / x^2 = sum_k (-x)^k (k + 1) / (k + 2)!, to 5e-7 below 1/2.
-SERIES = tuple((k + 1) / math.factorial(k + 2) for k in range(7))
-
-
-def _mean_growing_decay(x: Array) -> Array:
-    """(1 - (1 + x) exp(-x)) / x^2."""
-    is_long = x > jnp.float32(0.5)
-    safe = jnp.where(is_long, x, jnp.float32(1))
-    short = jnp.zeros_like(x)
-    for term in reversed(SERIES):
-        short = jnp.float32(term) - x * short
-    return jnp.where(is_long, (_mean_decay(safe) - jnp.exp(-safe)) / safe, short)
 
 
 def _clipped(layout: InputLayout, name: str, value: Array) -> Array:

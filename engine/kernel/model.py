@@ -86,8 +86,12 @@ class LaneModel:
         moving = self.program.moving
         return any(symbols(expression) & moving for expression in self._observed(index))
 
+    def part_is_affine(self, index: int, part: int) -> bool:
+        """Whether something that a tally observes is affine in what moves between events."""
+        return self.program.is_affine(self._observed(index)[part])
+
     def tally_is_affine(self, index: int) -> bool:
-        """Whether all that a tally observes is affine in whatever moves between events."""
+        """Whether all that a tally observes is."""
         observed = self._observed(index)
         return bool(observed) and all(map(self.program.is_affine, observed))
 
@@ -109,9 +113,14 @@ class LaneModel:
         return any(self.tallies[i].is_looking(self.tally_is_affine(i)) for i in moves)
 
     @property
+    def is_observed_moving(self) -> bool:
+        """Whether any tally needs the time or an input between events."""
+        return any(map(self.tally_moves, range(len(self.tallies))))
+
+    @property
     def is_moving(self) -> bool:
-        """Whether any propensity or tally needs the time or an input between events."""
-        return self.is_thinned or any(map(self.tally_moves, range(len(self.tallies))))
+        """Whether any propensity or tally does."""
+        return self.is_thinned or self.is_observed_moving
 
     def base_values(self, constants: Constants, counts: Sequence[Array]) -> dict[str, Array]:
         """Species (as float32), variables and coefficients by name; no time, inputs or rules."""
@@ -126,14 +135,18 @@ class LaneModel:
         return values
 
     def values(
-        self, constants: Constants, counts: Sequence[Array], remaining: Array
+        self,
+        constants: Constants,
+        counts: Sequence[Array],
+        remaining: Array,
+        once: levels.Once = levels.at_once,
     ) -> dict[str, Array]:
         """The full environment of a lane with a given time to go to its stop."""
         base = self.base_values(constants, counts)
         base[TIME] = constants.stop - remaining
         if self.layout.total:
             since = constants.span - remaining
-            base |= levels.values_at(self.layout, constants.levels, since)
+            base |= levels.values_at(self.layout, constants.levels, since, once)
         return self.program.environment(base, jnp, jnp.float32)
 
     def propensities(self, values: Mapping[str, Array]) -> list[Array]:
@@ -143,7 +156,12 @@ class LaneModel:
         return self.program.propensities(values, jnp, jnp.float32)
 
     def averages(
-        self, constants: Constants, counts: Sequence[Array], remaining: Array, elapsed: Array
+        self,
+        constants: Constants,
+        counts: Sequence[Array],
+        remaining: Array,
+        elapsed: Array,
+        once: levels.Once = levels.at_once,
     ) -> dict[str, Array]:
         """The environment with time and inputs replaced by their means over a stretch.
 
@@ -153,7 +171,7 @@ class LaneModel:
         base[TIME] = constants.stop - remaining + jnp.float32(0.5) * elapsed
         if self.layout.total:
             since = constants.span - remaining
-            base |= levels.averages_over(self.layout, constants.levels, since, elapsed)
+            base |= levels.averages_over(self.layout, constants.levels, since, elapsed, once)
         return self.program.environment(base, jnp, jnp.float32)
 
     def values_over(

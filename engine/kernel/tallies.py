@@ -29,8 +29,8 @@ class Interval(NamedTuple):
         elapsed: its length, (L,), zero for lanes that do not move.
         at: the environment (name -> array) at a fraction of the stretch.
         average: the environment with time and inputs replaced by their means over the stretch.
-        is_moving: whether the observed expression depends on time or an input.
-        is_affine: whether it is affine in them.
+        is_moving: whether an observed expression depends on time or an input.
+        is_affine: whether the observed expression (a part of several) is affine in them.
         share: computes a tree of arrays once for all that use it; XLA would do it again for each.
         is_leap: whether many events fell into it, and counts are taken to move linearly.
         end: the environment at its end, where the step has it already.
@@ -40,7 +40,7 @@ class Interval(NamedTuple):
     at: Callable[[float | Array], Mapping[str, Array]]
     average: Callable[[], Mapping[str, Array]]
     is_moving: bool
-    is_affine: bool
+    is_affine: Callable[[int], bool]
     share: Callable[[Any], Any] = lambda values: values
     is_leap: bool = False
     end: Mapping[str, Array] | None = None
@@ -124,7 +124,7 @@ GAUSS = (0.21132486540518713, 0.7886751345948129)
 def _integrate(interval: Interval, observe: Observe) -> Array:
     if not interval.is_moving:
         return observe(interval.at(0.0)) * interval.elapsed
-    if interval.is_affine:
+    if interval.is_affine(0):
         return observe(interval.average()) * interval.elapsed
     first, second = (observe(interval.at(fraction)) for fraction in GAUSS)
     return jnp.float32(0.5) * (first + second) * interval.elapsed

@@ -9,6 +9,7 @@ networks have up to some hundred reactions; from 400 on `direct_sparse` takes it
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from engine.kernel import random
+from engine.kernel.levels import at_once
 from engine.kernel.materialise import Running, compute_once, materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.state import Constants, Lanes, Stepper
@@ -267,7 +269,10 @@ def propose_thinned(
     wait = compute_once(constants.is_running, unit_wait) / jnp.maximum(ceiling, floor)
     is_event = wait <= window
     wait = jnp.minimum(wait, window)
-    values = model.values(constants, lanes.counts, jnp.maximum(remaining - wait, jnp.float32(0)))
+    left = jnp.maximum(remaining - wait, jnp.float32(0))
+    # Tallies need the exponentials of the levels again.
+    once = partial(compute_once, constants.is_running) if model.is_observed_moving else at_once
+    values = model.values(constants, lanes.counts, left, once)
     selection = partition(model, values, threshold, constants.is_running)
     # NaN where the bound does not hold or is infinite: the lane stops with a status.
     twice = jnp.float32(TWICE) * jnp.maximum(ceiling, jnp.abs(lanes.scale))

@@ -1,12 +1,13 @@
 """What methods share that fire one reaction a step: clock, events on counts, tallies."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
-from engine.kernel.materialise import materialise
+from engine.kernel.materialise import compute_once, materialise
 from engine.kernel.model import LaneModel
 from engine.kernel.state import Constants, Lanes
 from engine.kernel.tallies import Interval, Jump
@@ -99,21 +100,19 @@ def tally(
     def share(values: Any) -> Any:
         return materialise(constants.is_running, values)
 
-    levels = {n: last[n] for n in model.layout.names if n in model.program.moving}
-    shared = share(model.shared_values(last) | levels)
-    levels = {name: shared.pop(name) for name in levels}
+    shared = share(model.shared_values(last))
+    # Each of many sums would compute the exponentials again.
+    once = partial(compute_once, constants.is_running)
 
     def at(fraction: float | Array) -> Mapping[str, Array]:
         left = lanes.remaining - jnp.asarray(fraction, jnp.float32) * elapsed
-        values = model.values(constants, lanes.counts, left)
-        # Each of many sums would compute the exponentials of every level again.
-        return values | share({name: values[name] for name in levels}) | shared
+        return model.values(constants, lanes.counts, left, once) | shared
 
     def average() -> Mapping[str, Array]:
-        return model.averages(constants, lanes.counts, lanes.remaining, elapsed) | shared
+        return model.averages(constants, lanes.counts, lanes.remaining, elapsed, once) | shared
 
     after = model.values(constants, counts, time_left)
-    whole = {**last, **shared, **levels}
+    whole = {**last, **shared}
     jump = Jump(after, constants.stop - time_left, fired, is_fired, whole, share)
     states = []
     for index, (tally, state) in enumerate(zip(model.tallies, lanes.tallies, strict=True)):
@@ -123,7 +122,7 @@ def tally(
             at,
             average,
             model.tally_moves(index),
-            model.tally_is_affine(index),
+            partial(model.part_is_affine, index),
             share,
             end=whole,
         )

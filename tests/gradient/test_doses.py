@@ -22,6 +22,8 @@ from engine.gradient import (
     stretches,
 )
 from engine.gradient.arguments import Arguments, stops_of
+from engine.gradient.stretches import closely_stopped
+from engine.gradient.tallies import LaneSums, score
 from engine.gradient.targets import Target
 from engine.network.derivatives import ZERO
 from tests.gradient.bistable import COMMON, HORIZON, MODEL, OUTCOME, TARGETS, Truth, dosing
@@ -112,8 +114,8 @@ PEAKED = engine.TwoCompartment(
 SIMPLE = engine.OneCompartment(1.0, 2.0, bioavailability=0.8, baseline=0.3)
 
 
-def mean(arguments: Arguments) -> float:
-    """The exact mean of X at the horizon."""
+def mean(arguments: Arguments, is_weighted: bool = True) -> float:
+    """The exact mean of X at the horizon; not weighted, of what was made until then."""
     _, schedule = compile_schedule(DRIVEN, arguments.inputs, arguments.regimen, 1)
     edges = np.unique([0.0, END, *(t for t in schedule.times[0] if t < END)])
     total = 0.0
@@ -121,14 +123,16 @@ def mean(arguments: Arguments) -> float:
         nodes, weights = np.polynomial.legendre.leggauss(80)
         t = (b + a) / 2 + (b - a) / 2 * nodes
         level = concentration(schedule, "drug", t)[0]
-        total += (b - a) / 2 * np.sum(weights * level * np.exp(-(END - t)))
+        left = np.exp(-(END - t)) if is_weighted else 1.0
+        total += (b - a) / 2 * np.sum(weights * level * left)
     return 20.0 * total
 
 
-def slope(arguments: Arguments, target: Target) -> float:
+def slope(arguments: Arguments, target: Target, is_weighted: bool = True) -> float:
     value = float(np.ravel(target.value(arguments))[0])
     step = 1e-4 * value
-    ends = [mean(target.moved(arguments, np.asarray(sign * step))) for sign in (1, -1)]
+    moved = [target.moved(arguments, np.asarray(sign * step)) for sign in (1, -1)]
+    ends = [mean(one, is_weighted) for one in moved]
     return (ends[0] - ends[1]) / (2 * step)
 
 
@@ -189,6 +193,22 @@ def test_every_number_of_a_dose(pharmacokinetics: Any, regimen: Any, targets: An
     assert not check_gradient(found, -truth)
     assert np.all(found.standard_errors < 0.05 * np.abs(truth))
     assert found.residual_variance_ratio < 5e-4
+
+
+@pytest.mark.parametrize("pharmacokinetics", [PEAKED, SIMPLE], ids=["absorbed", "plain"])
+def test_a_score_without_events_is_an_area(pharmacokinetics: Any) -> None:
+    """In one stretch from dose to dose a level that is linear in the score has a closed form."""
+    names = ("clearance", "volume")
+    key = np.array([0, 1], np.uint32)
+    given: Any = {"inputs": {"drug": pharmacokinetics}, "regimen": BOLUSES}
+    arguments = Arguments(DRIVEN, stops_of(END), key, 64, params={"s": 1e-6, "g": 0.0}, **given)
+    targets = tuple(PK("drug", name) for name in names)
+    found = directions.prepared(arguments, targets)
+    scores = tuple(score(found.arguments.network, one) for one in found.directions)
+    ensemble = closely_stopped(found).run({"scores": LaneSums(martingales=scores)})
+    assert not ensemble.num_events.any()
+    areas = [slope(arguments, target, is_weighted=False) / 20.0 for target in targets]
+    np.testing.assert_allclose(ensemble.tallies["scores"] / -1e-6, [areas] * 64, rtol=2e-5)
 
 
 def seldom(num: int) -> tuple[engine.gradient.Gradient, dict[str, float]]:
