@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
-# Trajectories, and how many of them are simulated and differentiated at once.
+# Trajectories, and how many of them are simulated and differentiated at once; of vilar's 20,000
+# events a trajectory fewer, for every step is kept.
 NUM, BATCH = 10_000, 500
+LONG_NUM, LONG_BATCH = 100, 10
 # Of a log parameter, as in its guide.
 STEP = 1e-2
 
@@ -220,13 +222,13 @@ def longest(problem: Mapping[str, Any]) -> int:
     return int(1.25 * found.num_events.max()) + 8
 
 
-def measured(run: PerTrajectory, problem: Translated, num: int) -> dict[str, Any]:
+def measured(run: PerTrajectory, problem: Translated, num: int, batch: int) -> dict[str, Any]:
     """One estimator: every batch alike, the first run once more to compile it."""
     import equinox
     import jax
 
     compiled = equinox.filter_jit(run)
-    batches = jax.random.split(jax.random.PRNGKey(0), (max(num // BATCH, 2), BATCH))
+    batches = jax.random.split(jax.random.PRNGKey(0), (max(num // batch, 2), batch))
 
     def numbers(keys: Any) -> tuple[np.ndarray, np.ndarray]:
         values, slopes = compiled(problem.network, keys)
@@ -261,23 +263,29 @@ def compared(record: dict[str, Any], truth: np.ndarray) -> dict[str, Any]:
     return {**record, "z": (errors / np.array(record["standard_errors"])).tolist()}
 
 
-def rows(problem: Mapping[str, Any], scale: float) -> dict[str, Measured]:
-    """The estimators of stochastix on a problem that has a truth."""
+def rows(problem: Mapping[str, Any], scale: float, is_long: bool = False) -> dict[str, Measured]:
+    """The estimators of stochastix on a problem, held against its truth if there is one.
+
+    None where a drug's level drives a network other than the switch: it has no compartments.
+    """
     import stochastix
 
     is_driven = "regimen" in problem
+    if is_driven and not problem["outcome"].function:
+        return {}
     known = switch(problem) if is_driven else mass_action(problem)
     wrt = list(problem["wrt"])
     places = range(len(wrt)) if is_driven else [wrt.index(name) for name in known.names]
-    truth = np.array([problem["truth"][place] for place in places])
+    truth = np.array([problem["truth"][place] for place in places]) if "truth" in problem else None
+    num, batch = (LONG_NUM, LONG_BATCH) if is_long else (NUM, BATCH)
 
     def row(estimator: Callable[..., PerTrajectory], *solvers: Any) -> dict[str, Any]:
         if solvers and known.is_step:
             return {"refused": "a step has no derivative along the path"}
         simulate = simulator(known.network, known.start, problem["horizon"], longest(problem))
         run = estimator(simulate, known.outcome, *solvers)
-        found = measured(run, known, max(int(NUM * scale), 2 * BATCH))
-        return found if "refused" in found else compared(found, truth)
+        found = measured(run, known, max(int(num * scale), 2 * batch), batch)
+        return found if truth is None or "refused" in found else compared(found, truth)
 
     smooth = (stochastix.DifferentiableDirect(), stochastix.DifferentiableFirstReaction())
     return {

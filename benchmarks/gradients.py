@@ -38,7 +38,7 @@ VILAR_RATES = ("k_txAp", "k_tlA", "k_bindC", "k_degR")
 
 def problems() -> dict[str, dict[str, Any]]:
     """The problems with a truth: what to give to `estimate`, and the exact gradient."""
-    from tests.gradient.biases import cascade
+    from tests.gradient.biases import cascade, driven
     from tests.gradient.bistable import COMMON, MODEL, OUTCOME, RARE, TARGETS, Truth, dosing
     from tests.gradient.problems import CASES
 
@@ -62,14 +62,15 @@ def problems() -> dict[str, dict[str, Any]]:
             **dosing(),
             "truth": [exact.slope(one) for one in TARGETS],
         }
-    linear = cascade()
-    found["cascade mean"] = {
-        "network": linear.model,
-        "outcome": linear.outcome,
-        "wrt": list(linear.scored.values()),
-        "horizon": linear.horizon,
-        "truth": [linear.truth()[name] for name in linear.scored],
-    }
+    for name, linear in (("cascade mean", cascade()), ("driven mean", driven())):
+        found[name] = {
+            "network": linear.model,
+            "outcome": linear.outcome,
+            "wrt": list(linear.scored.values()),
+            "horizon": linear.horizon,
+            **linear.shared,
+            "truth": [linear.truth()[one] for one in linear.scored],
+        }
     return found
 
 
@@ -166,10 +167,12 @@ def vilar(models: Path, scale: float) -> Rows:
         "horizon": 4.0,
     }
     num = max(int(VILAR_NUM * scale), 64)
-    return {
+    ours: Rows = {
         name: partial(measured, problem, estimator, num if "coupled" not in name else num // 2)
         for name, (estimator, _) in estimators().items()
     }
+    theirs = gradient_rivals.rows(problem, scale, True) if gradient_rivals.is_installed() else {}
+    return {**ours, **theirs}
 
 
 # Trajectories of two million events each; up to 256 of them run the same compiled code.

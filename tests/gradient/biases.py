@@ -182,7 +182,7 @@ def _population_of_switch() -> Question:
     )
 
 
-def _of_driven() -> Question:
+def driven() -> Question:
     """A linear network driven by a drug with absorption and two compartments."""
     kinetics = test_doses.PK
     targets = {
@@ -256,7 +256,7 @@ def questions() -> dict[str, Question]:
     found["bistable, common"] = _of_switch(bistable.COMMON)
     found["bistable, rare"] = _of_switch(bistable.RARE)
     found["bistable, population"] = _population_of_switch()
-    found["driven mean"] = _of_driven()
+    found["driven mean"] = driven()
     found["cascade mean"] = cascade()
     return found
 
