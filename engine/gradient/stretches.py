@@ -1,7 +1,7 @@
 """Stops close enough for what is integrated over the stretches between two events.
 
 An integrand that is affine in the time and the inputs has a closed form over any stretch. Any other
-is integrated by two-point quadrature, which is good where little moves between two events.
+is integrated by quadrature, which is good where little moves between two events.
 """
 
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ from engine.kinetics.hoisting import is_affine
 from engine.network.derivatives import without_rules
 from engine.network.expressions import TIME, Expression, call, symbols
 
-# No stretch is longer than this share of the fastest time scale of an input: the quadrature is then
-# off by less than 6e-4 of it. Where a law mentions the time there are at least so many stretches.
-LONGEST_STRETCH, FEWEST_STRETCHES, MOST_STRETCHES = 0.5, 16, 128
+# No stretch is longer than this many of the fastest time scale of an input: the quadrature is then
+# off by less than 5e-5 of it. Where a law mentions the time there are at least so many stretches.
+LONGEST_STRETCH, FEWEST_STRETCHES, MOST_STRETCHES = 1.25, 16, 128
 
 
 def closely_stopped(

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -212,8 +213,8 @@ def test_a_score_without_events_is_an_area(pharmacokinetics: Any) -> None:
 
 
 def seldom(num: int) -> tuple[engine.gradient.Gradient, dict[str, float]]:
-    """Two reactions a trajectory, and a drug that is gone in a twentieth of it."""
-    given = {"inputs": {"drug": PEAKED}, "regimen": BOLUSES}
+    """Two reactions a trajectory, and a drug that is absorbed in a fiftieth of it."""
+    given = {"inputs": {"drug": replace(PEAKED, absorption=8.0)}, "regimen": BOLUSES}
     targets = {name: PK("drug", name) for name in ("clearance", "absorption", "peripheral_volume")}
     key = np.array([0, 1], np.uint32)
     arguments = Arguments(DRIVEN, stops_of(END), key, **given)
