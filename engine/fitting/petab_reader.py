@@ -213,7 +213,7 @@ def _tables(
     identical = [n for n in (*model.states, *model.constants) if n in by_name]
     open_names = tuple(dict.fromkeys((*targets.values(), *identical)))
     overrides = _Overrides(conditions, targets, open_names, by_name, pool)
-    before, pairs, lane_of = _lanes(frame)
+    before, pairs, lane_of = _lanes(frame, overrides)
     measurements = pd.to_numeric(frame["measurement"]).to_numpy(float)
     if not np.all(is_number := np.isfinite(measurements)):
         row = np.argmin(is_number) + 1
@@ -286,13 +286,25 @@ class _Overrides:
                 is_given[lane, k] = is_reset[lane, k] = True
         return Conditions(index, is_given, is_reset)
 
+    def alike(self, conditions: list[str]) -> dict[str, str]:
+        """For each condition the first that overrides the same by the same, perhaps itself."""
+        found = self.rows(conditions)
+        table = np.concatenate([found.index, found.is_given, found.is_reset], axis=1)
+        first: dict[bytes, str] = {}
+        pairs = zip(conditions, table, strict=True)
+        return {name: first.setdefault(row.tobytes(), name) for name, row in pairs}
 
-def _lanes(frame: pd.DataFrame) -> tuple[list[str], list[tuple[str, str]], np.ndarray]:
+
+def _lanes(
+    frame: pd.DataFrame, overrides: _Overrides
+) -> tuple[list[str], list[tuple[str, str]], np.ndarray]:
     """Conditions of pre-equilibration, the distinct lanes, and the lane of each measurement."""
     column = "preequilibrationConditionId"
     first = frame[column] if column in frame else pd.Series(math.nan, frame.index)
     first = ["" if pd.isna(value) else str(value) for value in first]
-    every = list(zip(first, map(str, frame["simulationConditionId"]), strict=True))
+    second = [*map(str, frame["simulationConditionId"])]
+    alike = overrides.alike([*dict.fromkeys([*filter(None, first), *second])])
+    every = [(alike.get(b, b), alike[s]) for b, s in zip(first, second, strict=True)]
     pairs = list(dict.fromkeys(every))
     before = list(dict.fromkeys(b for b, _ in pairs if b))
     return before, pairs, np.array([pairs.index(pair) for pair in every], int)

@@ -38,7 +38,7 @@ DATA = [
     ("b", "wide", 2.5, 1.1, None, "0.3"),
     ("c", "high", 1.0, 1.2, "scale;0.1", None),
     ("c", "wide", 4.0, 0.4, "2.0;0.1", None),
-    ("d", "low", 2.0, 11.0, None, None),
+    ("d", "low again", 2.0, 11.0, None, None),
     ("d", "high", 2.0, 20.0, None, None),
     ("t", "wide", 1.0, 15.0, None, None),
 ]
@@ -56,7 +56,8 @@ def decay_truth(k, sd_b, scale, lambda_):
     bath = {"low": 1.0, "high": 1.0, "wide": 5.0}
     b0 = {"low": 0.5, "high": 0.25, "wide": 0.5}
     total = 0.0
-    for observable, where, t, m, given, noise in DATA:
+    for observable, name, t, m, given, noise in DATA:
+        where = name.removesuffix(" again")
         a, b, c = a_path(k, start[where], 2.0 / bath[where], b0[where], t)
         sd = sd_b if noise == "sd_b" else float(noise or 0)
         if observable == "b":  # Laplace, log10
@@ -101,6 +102,7 @@ def decay(tmp_path_factory):
         },
         {
             "low": {"A": "", "B": "", "bath": ""},
+            "low again": {"A": "", "B": "", "bath": ""},
             "high": {"A": 9.0, "B": 0.25, "bath": ""},
             "wide": {"A": "start", "B": "", "bath": 5.0},
         },
@@ -137,6 +139,10 @@ def test_likelihood_is_the_closed_form(decay):
         assert found == pytest.approx(decay_truth(k, sd_b, scale, lambda_), rel=1e-7)
         wrong = decay_truth(1.02 * k, sd_b, scale, lambda_)
         assert found != pytest.approx(wrong, rel=1e-5)
+
+
+def test_equal_conditions_are_simulated_once(decay):
+    assert decay.tables.lane_names == ("low", "high", "wide")
 
 
 def test_gradient_is_the_closed_forms(decay):
