@@ -350,4 +350,5 @@ def _spread(own: list[Array], ka: Array) -> list[Array]:
     # Close rates keep their order: the k-th smallest of n moves to middle + (2 k - n + 1) SPREAD.
     order = np.argsort(np.argsort(np.where(is_close, logs, np.inf), axis=0, kind="stable"), axis=0)
     moved = np.exp(middle + (2 * order - count + 1) * SPREAD)
-    return list(np.where(is_close & (count > 1), moved, rates))
+    # By size: as ka passes another rate every mode changes continuously (`ModalTangent`).
+    return list(np.sort(np.where(is_close & (count > 1), moved, rates), axis=0))

@@ -38,7 +38,7 @@ class DosingSchedule:
     with a shared regimen and individual pharmacokinetics `times` has R = 1 and `increments`
     R = N. D is the largest number of records of a patient plus one, so every row of `times` ends
     with +inf. Arrays are float64 unless stated. Sums of amplitudes of both signs can be below 0 by
-    rounding: a kernel clamps an input's value at 0.
+    rounding: a kernel clamps the value at 0 of an input that is not signed.
 
     Args:
         layout: where the inputs lie in the flat state: [level_0, A_00, A_01, ..., level_1, ...].
@@ -239,6 +239,9 @@ def _with_infusions(
 def _layout(responses: Mapping[str, ModalResponse | ModalTangent]) -> InputLayout:
     """Where the inputs stand, and which have the same decay rates."""
     names = tuple(responses)
+    for name, response in responses.items():
+        if isinstance(response, ModalTangent) and response.like not in names:
+            raise InvalidInput(f"input '{name}' is the tangent of '{response.like}', which is none")
     likes = [name if r.like is None else r.like for name, r in responses.items()]
     alike = tuple(
         names.index(like if like in names else own) for own, like in zip(names, likes, strict=True)

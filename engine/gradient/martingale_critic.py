@@ -76,7 +76,7 @@ class MartingaleCritic:
         ratio = float(np.var(residual) / np.var(values))
         note = (
             f"{learned.kind}: residual variance ratio {ratio:.3g}, scale {scale.mean():.3g}, "
-            f"{len(arguments.ts)} cells, learned from {learned.num_trajectories} trajectories"
+            f"{len(arguments.ts)} stops, learned from {learned.num_trajectories} trajectories"
         )
         result = finished(
             problem,

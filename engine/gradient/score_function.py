@@ -27,7 +27,7 @@ from engine.gradient.problem import (
     directions_of,
 )
 from engine.gradient.result import Gradient
-from engine.gradient.stretches import closely_stopped
+from engine.gradient.stretches import closely_stopped, moves
 from engine.gradient.tallies import LaneSums, RewardToGo, score, squared
 from engine.kernel.tallies import Tally, TimeIntegral
 
@@ -42,7 +42,8 @@ class ScoreFunction:
         is_squared: also of S_p^2 - sum_fired (d_p a_j / a_j)^2, whose mean is zero too; default
             False. A tenth of a mean's variance less, for one more sum per parameter.
         is_reward_to_go: for a `TimeIntegral`, weight what happens at t by the score up to t only;
-            default True. Two to three times less variance.
+            default True. Two to three times less variance. Not done where an input or the time
+            moves a rate or the integrand: scores are then no lines between events.
 
     References:
         Glynn 1990, doi:10.1145/84537.84552. Plyasunov & Arkin 2007,
@@ -91,23 +92,26 @@ class ScoreFunction:
         for i, one in enumerate(problems):
             tally = one.outcome.tally
             own = {"outcome": tally, **direct_tallies(one, found.directions)}
-            if self._is_rewarded(one.outcome):
+            if self._is_rewarded(one):
                 own["rewards"] = RewardToGo(expression=tally.expression, martingales=martingales)
             tallies |= {f"{name} of {i}": part for name, part in own.items()}
-        if not all(self._is_rewarded(one.outcome) for one in problems):
+        if not all(self._is_rewarded(one) for one in problems):
             squares = map(squared, martingales) if self.is_squared and self.is_regressed else ()
             tallies["scores"] = LaneSums(martingales=(*martingales, *squares))
         return tallies
 
-    def _is_rewarded(self, outcome: Outcome) -> bool:
+    def _is_rewarded(self, problem: Problem) -> bool:
+        outcome, network = problem.outcome, problem.arguments.network
         is_integral = isinstance(outcome.tally, TimeIntegral) and outcome.function is None
-        return self.is_reward_to_go and is_integral
+        # Where something moves, scores are no lines in time between two events.
+        is_still = not moves(network, outcome.tally.expression)
+        return self.is_reward_to_go and is_integral and is_still
 
     def _gradient(self, problem: Problem, results: Mapping[str, np.ndarray]) -> Gradient:
         """One outcome's gradient from what the lanes tallied."""
         values = checked_values(problem.outcome, results["outcome"])
         number, replicates = len(problem.targets), problem.arguments.num_replicates
-        if self._is_rewarded(problem.outcome):
+        if self._is_rewarded(problem):
             rewards = results["rewards"]
             controls = np.concatenate([rewards[:, :number], rewards[:, 2 * number :]], axis=1)
             samples = _regressed(rewards[:, number : 2 * number], controls, replicates)

@@ -195,6 +195,8 @@ def pharmacokinetic(
     higher, lower = (
         response_of(target.moved(arguments, relative * value), name) for relative in (up, -down)
     )
+    if higher.duration is not None and np.any(higher.duration != lower.duration):
+        raise InvalidInput(f"'{target.label}' moves the end of the absorption; {COUPLED}")
     scale = np.atleast_1d(1.0 / ((up + down) * value))
     arguments = with_input(arguments, shadow, ModalTangent(higher, lower, scale, name))
     return also_dosed(arguments, name, shadow), {name: Symbol(shadow)}

@@ -14,10 +14,11 @@ from engine.gradient.directions import Prepared
 from engine.kinetics.hoisting import is_affine
 from engine.network.derivatives import without_rules
 from engine.network.expressions import TIME, Expression, call, symbols
+from engine.network.network import ReactionNetwork
 
 # No stretch is longer than this many of the fastest time scale of an input: the quadrature is then
 # off by less than 5e-5 of it. Where a law mentions the time there are at least so many stretches.
-LONGEST_STRETCH, FEWEST_STRETCHES, MOST_STRETCHES = 1.25, 16, 128
+LONGEST_STRETCH, FEWEST_STRETCHES, MOST_STRETCHES = 1.25, 16, 4096
 
 
 def closely_stopped(
@@ -48,6 +49,13 @@ def closely_stopped(
     )
 
 
+def moves(network: ReactionNetwork, expression: Expression) -> bool:
+    """Whether an input or the time moves a law of the network or the expression."""
+    moving = {TIME, *(one.name for one in network.inputs)}
+    parts = (expression, *(reaction.propensity for reaction in network.reactions))
+    return any(symbols(without_rules(network.rules, part)) & moving for part in parts)
+
+
 def _longest(found: Prepared, changes: Mapping[str, Expression]) -> float:
     """How long a stretch may be; infinite where all integrands have closed forms."""
     arguments, network = found.arguments, found.arguments.network
@@ -63,7 +71,8 @@ def _longest(found: Prepared, changes: Mapping[str, Expression]) -> float:
     fastest = max((float(r.rates.max()) for r in responses if r.num_modes), default=0.0)
     length = arguments.horizon - arguments.start
     # Laws that mention the time itself have a time scale that nobody knows.
-    is_timed = any(TIME in symbols(reaction.propensity) for reaction in network.reactions)
+    laws = (without_rules(network.rules, reaction.propensity) for reaction in network.reactions)
+    is_timed = any(TIME in symbols(law) for law in laws)
     number = np.clip(
         length * fastest / LONGEST_STRETCH, FEWEST_STRETCHES if is_timed else 0, MOST_STRETCHES
     )

@@ -80,7 +80,7 @@ def averages_over(
 def bounds_over(
     layout: InputLayout, levels: Levels, since: Array, until: Array
 ) -> dict[str, tuple[Array, Array]]:
-    """Bounds of every input over a window: each mode is monotone, so its ends bound it."""
+    """Bounds of every input over a window: modes are monotone, so their ends bound them."""
     decays = [_decays_at(layout, levels, at) for at in (since, until)]
     result = {}
     for name, entries in layout.entries():

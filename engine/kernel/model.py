@@ -66,6 +66,8 @@ class LaneModel:
         self.net_changes = self.program.net_changes
         laws = map(self.program.without_rules, self.program.laws)
         law_symbols = frozenset().union(*map(symbols, laws))
+        for name in sorted(law_symbols & layout.signed):
+            raise InvalidInput(f"a rate law mentions input '{name}', which can be below 0")
         still = bool(law_symbols & layout.still)
         self.is_changed_at_stops = bool(self.events) or bool(self.dosed) or still
         self.is_thinned = bool(law_symbols & self.program.moving)

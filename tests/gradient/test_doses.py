@@ -25,7 +25,7 @@ from engine.gradient import (
 from engine.gradient.arguments import Arguments, stops_of
 from engine.gradient.stretches import closely_stopped
 from engine.gradient.tallies import LaneSums, score
-from engine.gradient.targets import Target
+from engine.gradient.targets import Parameter, Target
 from engine.network.derivatives import ZERO
 from tests.gradient.bistable import COMMON, HORIZON, MODEL, OUTCOME, TARGETS, Truth, dosing
 from tests.gradient.problems import check_gradient
@@ -210,6 +210,45 @@ def test_a_score_without_events_is_an_area(pharmacokinetics: Any) -> None:
     assert not ensemble.num_events.any()
     areas = [slope(arguments, target, is_weighted=False) / 20.0 for target in targets]
     np.testing.assert_allclose(ensemble.tallies["scores"] / -1e-6, [areas] * 64, rtol=2e-5)
+
+
+def test_an_area_under_a_drug_has_no_reward_to_go() -> None:
+    """E int u X dt = s int u(t) U(t) dt with U the area of u until t."""
+    model = network(
+        {"X": 0}, [("0 -> X", engine.Formula("s * drug"))], parameters={"s": 0.3}, inputs=["drug"]
+    )
+    found = engine.gradient.estimate(
+        model,
+        ScoreFunction(),
+        engine.TimeIntegral("drug * X"),
+        ["s", PK("drug", "clearance")],
+        12.0,
+        key=jax.random.key(1),
+        num_patients=50_000,
+        inputs={"drug": engine.OneCompartment(1.0, 1.0)},
+        regimen=engine.Regimen(engine.Dose(1.5, into="drug")),
+    )
+    # (A / V)^2 / 2 / k^2 s for a bolus A and k = clearance / volume, over long after the drug.
+    result = check_gradient(found, [1.125, -0.675])
+    assert result, result.message
+    assert not check_gradient(found, [1.211, -0.675])
+
+
+def test_a_rule_that_mentions_the_time_is_a_law_that_does() -> None:
+    def stops(law: str, *rules: engine.AssignmentRule) -> int:
+        model = network(
+            {"X": 0},
+            [("0 -> X", engine.Formula(law))],
+            parameters={"k": 1.0, "w": 2.0},
+            assignment_rules=rules,
+        )
+        arguments = Arguments(model, stops_of(END), np.array([0, 1], np.uint32))
+        found = directions.prepared(arguments, (Parameter("w"),))
+        return len(closely_stopped(found).ts)
+
+    plain = stops("k * (1 + sin(w * time))")
+    assert plain >= 16
+    assert stops("kt", engine.AssignmentRule("kt", "k * (1 + sin(w * time))")) == plain
 
 
 def seldom(num: int) -> tuple[engine.gradient.Gradient, dict[str, float]]:

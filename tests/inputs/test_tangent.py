@@ -1,5 +1,6 @@
 """Tangents of inputs against central differences of their closed forms, and in a lane."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +17,7 @@ from engine.errors import InvalidInput
 from engine.gradient import PharmacokineticParameter
 from engine.gradient.arguments import Arguments, stops_of
 from engine.gradient.shadows import pharmacokinetic
+from engine.inputs.modes import ModalResponse
 from engine.inputs.tangent import ModalTangent
 from engine.kernel import levels
 from engine.kernel.levels import Levels
@@ -84,6 +86,38 @@ def test_the_tangent_of_a_level(pk: Any, regimen: str, name: str) -> None:
     if regimen != "reset":
         later = course(arguments, "_shadow", 3.05)
         np.testing.assert_allclose(later, expected[:, TS >= 3.05], atol=1e-6 * size)
+
+
+EQUAL = engine.OneCompartment(1.0, 2.0, absorption=0.5)
+# The slower of its own two rates.
+MEETING = replace(BODY, volume=2.0, absorption=float(BODY.response(2).rates[1, 0]))
+
+
+@pytest.mark.parametrize("pk", [EQUAL, MEETING], ids=["one compartment", "two compartments"])
+@pytest.mark.parametrize("name", ["clearance", "volume", "absorption"])
+def test_where_absorption_meets_elimination(pk: Any, name: str) -> None:
+    """Rates that meet are moved 1% apart, and so is what is differentiated."""
+    arguments = with_tangent(arguments_of(pk, REGIMENS["boluses"]), name)
+    target = PharmacokineticParameter("drug", name)
+    # Differences far wider than the distance that they are moved to.
+    step = 0.1 * target.value(arguments)
+    plain = arguments_of(pk, REGIMENS["boluses"])
+    ends = [course(target.moved(plain, sign * step), "drug") for sign in (2, 1, -1, -2)]
+    expected = (-ends[0] + 8 * ends[1] - 8 * ends[2] + ends[3]) / (12 * step)
+    size = np.abs(expected).max()
+    np.testing.assert_allclose(course(arguments, "_shadow"), expected, atol=0.02 * size)
+
+
+def test_what_is_no_tangent_is_refused() -> None:
+    pk = ModalResponse(np.array([[0.5]]), np.array([[1.0]]), duration=np.array([0.7]))
+    with pytest.raises(InvalidInput, match="end of the absorption"):
+        with_tangent(arguments_of(pk, REGIMENS["boluses"]), "duration")
+    signed = replace(pk, duration=None, is_signed=True)
+    with pytest.raises(InvalidInput, match="'drug', which can be below 0"):
+        run(MODEL, TS, 2, inputs={"drug": signed})
+    alone = {"drug": ModalTangent(pk, pk, np.ones(1), "other")}
+    with pytest.raises(InvalidInput, match="tangent of 'other'"):
+        run(MODEL, TS, 2, inputs=alone)
 
 
 @pytest.mark.parametrize("name", ["clearance", "absorption"])
