@@ -349,22 +349,24 @@ def concentration(schedule: DosingSchedule, name: str, ts: ArrayLike) -> Array:
     layout = schedule.layout
     if name not in layout.names:
         raise InvalidInput(f"'{name}' is not an input of this schedule{hint(name, layout.names)}")
-    places = list(dict(layout.entries())[name])
-    owners = [layout.owner(entry) for entry in range(layout.total)]
+    mine = list(dict(layout.entries())[name])
+    entries = list(dict.fromkeys([*mine, *(layout.sources[entry] for entry in mine)]))
+    owners = [layout.owner(entry) for entry in entries]
     ts = np.atleast_1d(np.asarray(ts, np.float64))
     if np.any(~(ts >= 0.0)):
         raise InvalidInput("ts has a time before 0; concentrations start at 0")
-    rates, state = schedule.rates, schedule.initial  # (total, R), R grows by broadcasting
+    rates, state = schedule.rates, schedule.initial[entries]  # R grows by broadcasting
     now = np.zeros((schedule.times.shape[0], 1))
     result = np.zeros((1, ts.size))
     for record in range(schedule.times.shape[1]):
         due = schedule.times[:, record, np.newaxis]  # (R, 1)
         since = np.maximum(ts - now, 0.0)
-        later = decayed(layout, state[..., np.newaxis], rates[..., np.newaxis], since)
-        result = np.where(ts >= now, later[places].sum(axis=0), result)
+        later = decayed(layout, state[..., np.newaxis], rates[..., np.newaxis], since, entries)
+        result = np.where(ts >= now, later[: len(mine)].sum(axis=0), result)
         due = np.where(np.isfinite(due), due, now)  # padding changes nothing, and takes no time
-        state = decayed(layout, state, rates, (due - now)[:, 0])
-        state = state * schedule.keep[:, record, owners].T + schedule.increments[:, record].T
+        state = decayed(layout, state, rates, (due - now)[:, 0], entries)
+        added = schedule.increments[:, record][:, entries]
+        state = state * schedule.keep[:, record, owners].T + added.T
         now = due
     # Modes of both signs cancel to rounding error where nothing is left; a level is not negative.
     return result if name in layout.signed else np.asarray(np.maximum(result, 0.0))

@@ -1,6 +1,6 @@
 """How the modes of several inputs are laid out in one row of amplitudes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -81,7 +81,11 @@ class InputLayout:
 
 
 def decayed(
-    layout: InputLayout, state: np.ndarray, rates: np.ndarray, elapsed: ArrayLike
+    layout: InputLayout,
+    state: np.ndarray,
+    rates: np.ndarray,
+    elapsed: ArrayLike,
+    entries: Sequence[int] | None = None,
 ) -> np.ndarray:
     """The row of amplitudes after a time without doses.
 
@@ -90,6 +94,7 @@ def decayed(
         state: amplitudes, (total, ...).
         rates: decay rates, 0 for levels, and of tangents the changes of these, (total, ...).
         elapsed: time, broadcast against the trailing axes.
+        entries: positions that the state has, and their sources; default all.
 
     Example:
         >>> layout = InputLayout(("drug",), (1,))
@@ -97,8 +102,11 @@ def decayed(
         array([[1.],
                [2.]])
     """
-    is_tangent = np.array([layout.is_tangent(entry) for entry in range(layout.total)], bool)
+    chosen = range(layout.total) if entries is None else entries
+    sources = [layout.sources[entry] for entry in chosen]
+    is_tangent = np.array([layout.is_tangent(entry) for entry in chosen], bool)
     if is_tangent.any():
-        given = np.where(is_tangent.reshape(-1, *(1,) * (rates.ndim - 1)), rates, 0.0)
-        state = state - given * elapsed * state[layout.sources]
-    return np.asarray(state * np.exp(-rates[layout.sources] * elapsed))
+        slopes = rates[list(chosen)]
+        slopes = np.where(is_tangent.reshape(-1, *(1,) * (rates.ndim - 1)), slopes, 0.0)
+        state = state - slopes * elapsed * state[[chosen.index(source) for source in sources]]
+    return np.asarray(state * np.exp(-rates[sources] * elapsed))
