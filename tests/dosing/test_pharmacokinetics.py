@@ -15,11 +15,11 @@ from engine.dosing.pharmacokinetics import (
 from engine.dosing.regimen import Regimen
 from engine.dosing.schedule import compile_schedule, concentration
 from engine.errors import InvalidInput
-from engine.inputs.modes import integral, value
 from engine.network.network import ReactionNetwork
 from engine.network.rate_laws import Formula
 from engine.network.reactions import Reaction
 from tests.dosing.compartments import Body, truth
+from tests.inputs.closed_forms import integral, value
 
 NETWORK = ReactionNetwork(
     species={"X": 0}, inputs=["drug"], reactions=[Reaction("0 -> X", Formula("drug"))]

