@@ -5,10 +5,11 @@ is integrated by quadrature, which is good where little moves between two events
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from engine.dosing.dose import Dose
 from engine.gradient.arguments import Arguments, few_sizes
 from engine.gradient.directions import Prepared
 from engine.kinetics.hoisting import is_affine
@@ -19,6 +20,8 @@ from engine.network.network import ReactionNetwork
 # No stretch is longer than this many of the fastest time scale of an input: the quadrature is then
 # off by less than 5e-5 of it. Where a law mentions the time there are at least so many stretches.
 LONGEST_STRETCH, FEWEST_STRETCHES, MOST_STRETCHES = 1.25, 16, 4096
+# Of a mode exp(-GONE) is nothing. With more times of doses than this, one is always near.
+GONE, MOST_DOSES = 16.0, 256
 
 
 def closely_stopped(
@@ -35,18 +38,74 @@ def closely_stopped(
             rates and with their slopes are integrated too.
     """
     arguments = found.arguments if stops is None else replace(found.arguments, ts=stops)
-    longest = _longest(found, changes or {})
-    gaps = np.diff([arguments.start, *arguments.ts])
-    pieces = np.maximum(np.ceil(gaps / longest), 1.0).astype(int)
-    if pieces.sum() == len(gaps):
+    if _has_closed_forms(found, changes or {}):
         return arguments
+    speeds = _speeds(arguments)
+    turns = arguments.with_stops(*(t for one in speeds for t in (one.since, one.until)))
+    begins = np.concatenate([[arguments.start], turns.ts[:-1]])
+    gaps = turns.ts - begins
+    rates = np.max([one.over(begins) for one in speeds], axis=0, initial=0.0)
+    pieces = _pieces(arguments, gaps, rates)
+    if pieces.sum() == len(arguments.ts):
+        return arguments
+    cut = zip(begins, gaps, pieces, strict=True)
+    between = [begin + gap * k / number for begin, gap, number in cut for k in range(1, number)]
+    return turns.with_stops(*between)
+
+
+def _pieces(arguments: Arguments, gaps: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """Into how many each gap is cut where something moves at such a rate."""
+    length = arguments.horizon - arguments.start
+    # Laws that mention the time itself have a time scale that nobody knows.
+    least = FEWEST_STRETCHES / length if _is_timed(arguments.network) else 0.0
+    per_time = np.clip(rates / LONGEST_STRETCH, least, MOST_STRETCHES / length)
+    pieces = np.maximum(np.ceil(gaps * per_time * (1 - 1e-12)), 1.0).astype(int)
     # Few numbers of stops are ever compiled.
-    for _ in range(few_sizes(int(pieces.sum())) - int(pieces.sum())):
+    missing = few_sizes(int(pieces.sum())) - int(pieces.sum())
+    for _ in range(missing if pieces.sum() > len(arguments.ts) else 0):
         pieces[np.argmax(gaps / pieces)] += 1
-    ends = zip(arguments.ts - gaps, gaps, pieces, strict=True)
-    return arguments.with_stops(
-        *(begin + gap * k / number for begin, gap, number in ends for k in range(1, number))
-    )
+    return pieces
+
+
+@dataclass(frozen=True)
+class _Speed:
+    """A rate at which something moves for a while."""
+
+    rate: float
+    since: float
+    until: float
+
+    def over(self, begins: np.ndarray) -> np.ndarray:
+        """The rate in stretches that begin so."""
+        return np.where((begins >= self.since) & (begins < self.until), self.rate, 0.0)
+
+
+def _speeds(arguments: Arguments) -> list[_Speed]:
+    """How fast the modes of the inputs move, and when: until they are gone after the last dose."""
+    responses = [pk.response(arguments.num_patients) for pk in arguments.inputs.values()]
+    modes = [(float(mode.max()), float(mode.min())) for r in responses for mode in r.rates]
+    doses = _doses_end(arguments)
+    is_known = all(r.duration is None for r in responses) and len(doses) <= MOST_DOSES
+    if not is_known or any(event.doses for event in arguments.network.events):
+        return [_Speed(fastest, arguments.start, arguments.horizon) for fastest, _ in modes]
+    spans = zip(doses, [*doses[1:], arguments.horizon], strict=True)
+    return [
+        _Speed(fastest, begin, min(end, begin + GONE / slowest if slowest > 0 else np.inf))
+        for begin, end in spans
+        for fastest, slowest in modes
+    ]
+
+
+def _doses_end(arguments: Arguments) -> list[float]:
+    """When levels jump or bend: at the start, and where doses are given or end."""
+    times = {arguments.start}
+    for regimen in arguments.regimens:
+        for one in regimen.expanded():
+            if isinstance(one, Dose):
+                times |= {one.time, one.time + (one.infusion_duration or 0.0)}
+        if len(times) > MOST_DOSES:
+            break
+    return sorted(t for t in times if arguments.start <= t < arguments.horizon)
 
 
 def moves(network: ReactionNetwork, expression: Expression) -> bool:
@@ -56,24 +115,18 @@ def moves(network: ReactionNetwork, expression: Expression) -> bool:
     return any(symbols(without_rules(network.rules, part)) & moving for part in parts)
 
 
-def _longest(found: Prepared, changes: Mapping[str, Expression]) -> float:
-    """How long a stretch may be; infinite where all integrands have closed forms."""
-    arguments, network = found.arguments, found.arguments.network
+def _has_closed_forms(found: Prepared, changes: Mapping[str, Expression]) -> bool:
+    """Whether every integrand is affine in what moves between events."""
+    network = found.arguments.network
     moving = frozenset({TIME, *(one.name for one in network.inputs)})
     integrands = []
     for reaction in network.reactions:
         rates = [reaction.propensity, *(d.slope(reaction.propensity) for d in found.directions)]
         change = changes.get(reaction.name)
         integrands += rates if change is None else [call("mul", rate, change) for rate in rates]
-    if all(is_affine(without_rules(network.rules, one), moving) for one in integrands):
-        return np.inf
-    responses = [pk.response(arguments.num_patients) for pk in arguments.inputs.values()]
-    fastest = max((float(r.rates.max()) for r in responses if r.num_modes), default=0.0)
-    length = arguments.horizon - arguments.start
-    # Laws that mention the time itself have a time scale that nobody knows.
+    return all(is_affine(without_rules(network.rules, one), moving) for one in integrands)
+
+
+def _is_timed(network: ReactionNetwork) -> bool:
     laws = (without_rules(network.rules, reaction.propensity) for reaction in network.reactions)
-    is_timed = any(TIME in symbols(law) for law in laws)
-    number = np.clip(
-        length * fastest / LONGEST_STRETCH, FEWEST_STRETCHES if is_timed else 0, MOST_STRETCHES
-    )
-    return float(length / number) if number else np.inf
+    return any(TIME in symbols(law) for law in laws)

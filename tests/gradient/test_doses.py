@@ -27,6 +27,7 @@ from engine.gradient.stretches import closely_stopped
 from engine.gradient.tallies import LaneSums, score
 from engine.gradient.targets import Parameter, Target
 from engine.network.derivatives import ZERO
+from engine.network.expressions import parse
 from tests.gradient.bistable import COMMON, HORIZON, MODEL, OUTCOME, TARGETS, Truth, dosing
 from tests.gradient.problems import check_gradient
 from tests.simulation import network
@@ -279,9 +280,41 @@ def test_a_belief_that_moves_between_two_events(monkeypatch: pytest.MonkeyPatch)
     result = check_gradient(found, truth)
     assert result, result.message
     assert found.residual_variance_ratio < 2e-3
-    monkeypatch.setattr(stretches, "LONGEST_STRETCH", np.inf)
+    for name in ("LONGEST_STRETCH", "GONE"):
+        monkeypatch.setattr(stretches, name, np.inf)
     uncut, _ = seldom(20_000)
     assert not check_gradient(uncut, truth)
+
+
+def test_stops_are_close_only_while_a_mode_lives() -> None:
+    horizon, doses = 168.0, (0.0, 84.0)
+    drug = engine.OneCompartment(0.1, 2.0, absorption=3.0)
+
+    def stretches_of(**given: Any) -> tuple[np.ndarray, np.ndarray]:
+        regimen = engine.Regimen([engine.Dose(30.0, at, into="drug") for at in doses])
+        shared = {"inputs": {"drug": drug}, "regimen": regimen, **given}
+        arguments = Arguments(DRIVEN, stops_of(horizon), np.array([0, 1], np.uint32), **shared)
+        found = directions.prepared(arguments, (PK("drug", "clearance"),))
+        # A belief that grows with the time: its products with a level have no closed form.
+        ts = closely_stopped(found, changes={"r0": parse("time")}).ts
+        return np.concatenate([[0.0], ts[:-1]]), np.diff([0.0, *ts])
+
+    begins, lengths = stretches_of()
+    since = begins - np.where(begins < doses[1], *doses)
+    is_fast = since < 16.0 / 3.0 - 1e-9
+    assert np.all(lengths[is_fast] <= 1.25 / 3.0 + 1e-9)
+    assert np.all(lengths <= 1.25 / 0.05 + 1e-9)
+    assert len(lengths) <= 48, "403 where they are all close"
+    begins, _ = stretches_of(inputs={"drug": engine.OneCompartment(1.0, 2.0, absorption=3.0)})
+    assert doses[1] in begins, "it is long gone before the second dose"
+    infused = engine.Regimen(engine.Dose(30.0, 10.0, into="drug", duration=20.0))
+    begins, lengths = stretches_of(regimen=infused)
+    for bend in (10.0, 30.0):
+        is_fast = (begins >= bend) & (begins < bend + 16.0 / 3.0 - 1e-9)
+        assert np.all(lengths[is_fast] <= 1.25 / 3.0 + 1e-9)
+    absorbed = engine.TwoCompartment(0.1, 2.0, 1.0, 1.0, absorption=engine.ZeroOrder(5.0))
+    _, lengths = stretches_of(inputs={"drug": absorbed})
+    assert np.ptp(lengths) < 1e-9, "an absorption may end at any time"
 
 
 RATED = engine.Regimen(
