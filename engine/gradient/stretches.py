@@ -57,7 +57,8 @@ def _pieces(arguments: Arguments, gaps: np.ndarray, rates: np.ndarray) -> np.nda
     """Into how many each gap is cut where something moves at such a rate."""
     length = arguments.horizon - arguments.start
     # Laws that mention the time itself have a time scale that nobody knows.
-    least = FEWEST_STRETCHES / length if _is_timed(arguments.network) else 0.0
+    is_timed = any(TIME in symbols(law) for law in _laws(arguments.network))
+    least = FEWEST_STRETCHES / length if is_timed else 0.0
     per_time = np.clip(rates / LONGEST_STRETCH, least, MOST_STRETCHES / length)
     pieces = np.maximum(np.ceil(gaps * per_time * (1 - 1e-12)), 1.0).astype(int)
     # Few numbers of stops are ever compiled.
@@ -84,11 +85,11 @@ def _speeds(arguments: Arguments) -> list[_Speed]:
     """How fast the modes of the inputs move, and when: until they are gone after the last dose."""
     responses = [pk.response(arguments.num_patients) for pk in arguments.inputs.values()]
     modes = [(float(mode.max()), float(mode.min())) for r in responses for mode in r.rates]
-    doses = _doses_end(arguments)
-    is_known = all(r.duration is None for r in responses) and len(doses) <= MOST_DOSES
+    bends = _bends(arguments)
+    is_known = all(r.duration is None for r in responses) and len(bends) <= MOST_DOSES
     if not is_known or any(event.doses for event in arguments.network.events):
         return [_Speed(fastest, arguments.start, arguments.horizon) for fastest, _ in modes]
-    spans = zip(doses, [*doses[1:], arguments.horizon], strict=True)
+    spans = zip(bends, [*bends[1:], arguments.horizon], strict=True)
     return [
         _Speed(fastest, begin, min(end, begin + GONE / slowest if slowest > 0 else np.inf))
         for begin, end in spans
@@ -96,7 +97,7 @@ def _speeds(arguments: Arguments) -> list[_Speed]:
     ]
 
 
-def _doses_end(arguments: Arguments) -> list[float]:
+def _bends(arguments: Arguments) -> list[float]:
     """When levels jump or bend: at the start, and where doses are given or end."""
     times = {arguments.start}
     for regimen in arguments.regimens:
@@ -110,15 +111,13 @@ def _doses_end(arguments: Arguments) -> list[float]:
 
 def moves(network: ReactionNetwork, expression: Expression) -> bool:
     """Whether an input or the time moves a law of the network or the expression."""
-    moving = {TIME, *(one.name for one in network.inputs)}
-    parts = (expression, *(reaction.propensity for reaction in network.reactions))
-    return any(symbols(without_rules(network.rules, part)) & moving for part in parts)
+    parts = (without_rules(network.rules, expression), *_laws(network))
+    return any(symbols(part) & _moving(network) for part in parts)
 
 
 def _has_closed_forms(found: Prepared, changes: Mapping[str, Expression]) -> bool:
     """Whether every integrand is affine in what moves between events."""
-    network = found.arguments.network
-    moving = frozenset({TIME, *(one.name for one in network.inputs)})
+    network, moving = found.arguments.network, _moving(found.arguments.network)
     integrands = []
     for reaction in network.reactions:
         rates = [reaction.propensity, *(d.slope(reaction.propensity) for d in found.directions)]
@@ -127,6 +126,11 @@ def _has_closed_forms(found: Prepared, changes: Mapping[str, Expression]) -> boo
     return all(is_affine(without_rules(network.rules, one), moving) for one in integrands)
 
 
-def _is_timed(network: ReactionNetwork) -> bool:
-    laws = (without_rules(network.rules, reaction.propensity) for reaction in network.reactions)
-    return any(TIME in symbols(law) for law in laws)
+def _moving(network: ReactionNetwork) -> frozenset[str]:
+    """What moves between events."""
+    return frozenset({TIME, *(one.name for one in network.inputs)})
+
+
+def _laws(network: ReactionNetwork) -> list[Expression]:
+    """The propensities without rules."""
+    return [without_rules(network.rules, one.propensity) for one in network.reactions]

@@ -61,9 +61,10 @@ class InputLayout:
         starts = [positions.start for _, positions in self.entries()]
         return starts[self.alike[owner]] + entry - starts[owner]
 
-    def is_tangent(self, entry: int) -> bool:
-        """Whether a position is of a tangent."""
-        return self.names[self.owner(entry)] in self.tangents
+    @cached_property
+    def is_tangent(self) -> list[bool]:
+        """Whether a position is of a tangent, for every one."""
+        return [name in self.tangents for name, places in self.entries() for _ in places]
 
     @cached_property
     def sources(self) -> list[int]:
@@ -104,7 +105,7 @@ def decayed(
     """
     chosen = range(layout.total) if entries is None else entries
     sources = [layout.sources[entry] for entry in chosen]
-    is_tangent = np.array([layout.is_tangent(entry) for entry in chosen], bool)
+    is_tangent = np.array([layout.is_tangent[entry] for entry in chosen], bool)
     if is_tangent.any():
         slopes = rates[list(chosen)]
         slopes = np.where(is_tangent.reshape(-1, *(1,) * (rates.ndim - 1)), slopes, 0.0)

@@ -59,22 +59,14 @@ def values_at(
         since: the time.
         once: makes the exponentials, where much follows from them.
     """
-    decays = once(lambda: _decays_at(layout, levels, since))
-    return {
-        name: _clipped(layout, name, _total([_mode(layout, levels, e, decays) for e in entries]))
-        for name, entries in layout.entries()
-    }
+    return _values(layout, levels, once(lambda: _decays_at(layout, levels, since)))
 
 
 def averages_over(
     layout: InputLayout, levels: Levels, since: Array, elapsed: Array, once: Once = at_once
 ) -> dict[str, Array]:
     """The mean of every input over a stretch, in closed form; arguments as of `values_at`."""
-    decays = once(lambda: _decays_over(layout, levels, since, elapsed))
-    return {
-        name: _clipped(layout, name, _total([_mode(layout, levels, e, decays) for e in entries]))
-        for name, entries in layout.entries()
-    }
+    return _values(layout, levels, once(lambda: _decays_over(layout, levels, since, elapsed)))
 
 
 def bounds_over(
@@ -99,6 +91,13 @@ def decayed(layout: InputLayout, levels: Levels, elapsed: Array) -> tuple[Array,
     """The amplitudes after a time, as the amplitudes of a segment that begins then."""
     decays = _decays_at(layout, levels, elapsed)
     return tuple(_mode(layout, levels, entry, decays) for entry in range(layout.total))
+
+
+def _values(layout: InputLayout, levels: Levels, decays: Decays) -> dict[str, Array]:
+    return {
+        name: _clipped(layout, name, _total([_mode(layout, levels, e, decays) for e in entries]))
+        for name, entries in layout.entries()
+    }
 
 
 def _decays_at(layout: InputLayout, levels: Levels, since: Array) -> Decays:
@@ -146,7 +145,7 @@ def _mode(layout: InputLayout, levels: Levels, entry: int, decays: Decays) -> Ar
         return levels.amplitudes[entry]
     decay = decays[layout.sources[entry]]
     mode = levels.amplitudes[entry] * decay.plain
-    if layout.is_tangent(entry):
+    if layout.is_tangent[entry]:
         mode = mode - _growth(layout, levels, entry) * decay.timed
     return mode
 
@@ -164,7 +163,7 @@ def _bounds(
     decays: Sequence[Decays],
 ) -> tuple[Array, Array]:
     """The smallest and largest that a mode can be between two times."""
-    if layout.is_tangent(entry) and not layout.is_level(entry):
+    if layout.is_tangent[entry] and not layout.is_level(entry):
         # A line times a decay: no further out than the products of their ends.
         amplitude, growth = levels.amplitudes[entry], _growth(layout, levels, entry)
         source = layout.sources[entry]

@@ -15,6 +15,7 @@ import numpy as np
 import optimistix
 
 from engine.errors import InvalidInput
+from engine.inputs.layout import InputLayout
 from engine.kinetics.drift import Drift, resolve_parameters, state_names
 from engine.kinetics.evaluate import evaluate
 from engine.network.expressions import TIME
@@ -281,11 +282,11 @@ def input_levels(
 
 def check_inputs(network: ReactionNetwork, schedule: Any) -> None:
     """Raise unless every input has a value, which is not below 0."""
-    given = () if schedule is None else tuple(schedule.layout.names)
-    for name in sorted(() if schedule is None else schedule.layout.signed):
+    layout = InputLayout() if schedule is None else schedule.layout
+    for name in sorted(layout.signed):
         raise InvalidInput(f"input '{name}' can be below 0, which rate equations do not follow")
     for item in network.inputs:
-        if item.name not in given:
+        if item.name not in layout.names:
             raise InvalidInput(
                 f"input '{item.name}' of {network.name} has no value; give inputs={{'{item.name}': "
                 "...}}, a constant or a pharmacokinetic model"
