@@ -153,7 +153,7 @@ def fit(
     read = engine.read_petab(problem)
     counts = f"{len(read.estimated)} parameters, {len(read.tables.measurements)} measurements"
     print(
-        f"{read.name}: {counts}, {len(read.tables.lane_names)} conditions; compiling the first "
+        f"{read.name}: {counts}, {len(read.tables.lanes.names)} conditions; compiling the first "
         "step of a large problem takes minutes",
         file=sys.stderr,
         flush=True,

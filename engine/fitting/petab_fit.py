@@ -121,7 +121,7 @@ def _write(fit: PetabFit, folder: Path, seed: int) -> None:
     data = pd.DataFrame(
         {
             "observable": tables.frame["observableId"].astype(str),
-            "condition": [tables.lane_names[lane] for lane in tables.row_lane],
+            "condition": [tables.lanes.names[lane] for lane in tables.lanes.of_row],
             "time": pd.to_numeric(tables.frame["time"]),
             "measurement": tables.measurements,
             "fit": fit.problem.simulate(fit.best),

@@ -169,7 +169,7 @@ class PetabProblem:
     def simulation(self) -> Simulation:
         """The paths of every condition."""
         plain = Simulation(self.tables, self.solver)
-        if not self.tables.has_rest:
+        if not self.tables.lanes.has_rest:
             return plain
         # Most problems are told by the continuation, which compiles in a fifth of the time. Where
         # it finds another rest than the path does, that one is taken to be of the same kind.
@@ -204,7 +204,7 @@ class PetabProblem:
             observed: other data than the problem's, transformed scales, (N,).
         """
         self._traces.append("linearised")
-        rows, local = self.rows, self.simulation.local[self.tables.row_lane]
+        rows, local = self.rows, self.simulation.local[self.tables.lanes.of_row]
         paths, slopes, is_ok = self.simulation.sensitivities(theta)
         states, state_slopes = rows.picked(paths), rows.picked(slopes)
         predicted = rows.predict(theta, states)
@@ -254,7 +254,7 @@ class PetabProblem:
         """Which conditions have no solution, or which observables no likelihood."""
         with jax.enable_x64(True):
             predicted, is_ok = self._simulated(theta)
-        failed = [self.tables.lane_names[i] for i in np.flatnonzero(~np.asarray(is_ok))]
+        failed = [self.tables.lanes.names[i] for i in np.flatnonzero(~np.asarray(is_ok))]
         if failed:
             return (
                 f"the likelihood is infinite: the equations of {_named(failed)} could not be "
@@ -263,7 +263,7 @@ class PetabProblem:
             )
         is_bad = ~np.isfinite(np.asarray(predicted.location)) | ~(np.asarray(predicted.scale) > 0)
         at = np.flatnonzero(is_bad)
-        where = sorted({self.tables.lane_names[self.tables.row_lane[row]] for row in at})
+        where = sorted({self.tables.lanes.names[self.tables.lanes.of_row[row]] for row in at})
         return (
             f"the likelihood is infinite: {len(at)} measurements in {_named(where)} are predicted "
             "where their noise model has no density (a logarithm of what is not positive, a noise "
@@ -302,7 +302,7 @@ class PetabProblem:
 
     def _check_fixed(self, values: Mapping[str, float]) -> None:
         """Refuse to let a reaction run that is taken never to run where states come to rest."""
-        if not self.tables.has_rest:
+        if not self.tables.lanes.has_rest:
             return
         model, zeros = self.tables.model, self.tables.always_zero
         moved = sorted(n for n in frozenset().union(*zeros.values()) if values[n] != 0)

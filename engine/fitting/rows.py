@@ -46,7 +46,7 @@ class Rows:
 
     def picked(self, paths: Array) -> Array:
         """The state of each measurement, (N, S, ...), from paths (L, T + 1, S, ...)."""
-        return paths[self.tables.row_lane, self.tables.row_time]
+        return paths[self.tables.lanes.of_row, self.tables.lanes.time_of_row]
 
     def predict(self, theta: Array, states: Array) -> Predicted:
         """Predictions at parameters (P,) and states (N, S)."""
@@ -64,7 +64,7 @@ class Rows:
     ) -> tuple[Array, Array]:
         """The observable and its noise at its rows, (M,)."""
         model, rows = self.tables.model, observable.rows
-        lanes, shape, dtype = self.tables.row_lane[rows], (len(rows),), states.dtype
+        lanes, shape, dtype = self.tables.lanes.of_row[rows], (len(rows),), states.dtype
         wanted = symbols(observable.formula) | symbols(observable.noise)
         needed = set(wanted)
         for name in reversed(list(model.rules)):
@@ -90,7 +90,8 @@ class Rows:
 
     @property
     def _times(self) -> np.ndarray:
-        return self.tables.times[self.tables.row_lane, self.tables.row_time]
+        lanes = self.tables.lanes
+        return lanes.times[lanes.of_row, lanes.time_of_row]
 
     @property
     def observed(self) -> np.ndarray:

@@ -14,7 +14,7 @@ from engine.errors import InvalidInput
 from engine.fitting.dynamics import Dynamics, Given
 from engine.fitting.solver import Solver
 from engine.fitting.steady import Relaxation, integrated, steady_state
-from engine.fitting.tables import Conditions, Tables
+from engine.fitting.tables import Conditions, Lanes, Tables
 from engine.network.expressions import symbols
 
 Array = Any
@@ -58,11 +58,16 @@ class Simulation:
     def __post_init__(self) -> None:
         _check_values(self.tables)
 
+    @property
+    def lanes(self) -> Lanes:
+        """What is simulated."""
+        return self.tables.lanes
+
     @cached_property
     def dynamics(self) -> Dynamics:
         """The equations."""
-        tables = self.tables
-        return Dynamics(tables.model, tables.open, self.solver, frozenset(tables.always_zero))
+        zeros = frozenset(self.tables.always_zero)
+        return Dynamics(self.tables.model, self.lanes.open, self.solver, zeros)
 
     def pool(self, theta: Array) -> Array:
         """Parameters and the numbers behind them."""
@@ -70,7 +75,7 @@ class Simulation:
 
     def constants(self, theta: Array) -> dict[str, Array]:
         """Every constant of the model in every lane, (L,)."""
-        given = self._given(self.pool(theta), self.tables.lanes)
+        given = self._given(self.pool(theta), self.lanes.after)
         return jax.vmap(lambda one: self.dynamics.start(one)[1])(given)
 
     def paths(self, theta: Array, adjoint: Any) -> tuple[Array, Array]:
@@ -85,7 +90,7 @@ class Simulation:
             states, is_found = self._lane(values, rest, fixed, adjoint)
             return states, is_ok & is_found
 
-        given = pool[self.tables.lanes.index]
+        given = pool[self.lanes.after.index]
         begun = self._begun(rested, is_rested)
         return self._by_lane(lane)(given, *begun, self._fixed)
 
@@ -97,7 +102,7 @@ class Simulation:
 
     def _begun(self, rested: Array, is_rested: Array) -> tuple[Array, Array]:
         """The state (L, S) that each lane's pre-equilibration hands over, and whether it has it."""
-        before = self.tables.before_of
+        before = self.lanes.before_of
         known = np.maximum(before, 0)
         return rested[known], is_rested[known] | (before < 0)
 
@@ -107,17 +112,16 @@ class Simulation:
         x0 = jnp.where(fixed.keeps, rest, x0)
         found, is_done = self.dynamics.path(x0, constants, fixed.times, adjoint)
         last, is_still = found[-1], jnp.asarray(True)
-        if self.tables.has_end:
+        if self.lanes.has_end:
             last, is_still = self._settled(x0, constants, adjoint)
         return jnp.concatenate([found, last[None]]), is_done & is_still
 
     @property
     def _fixed(self) -> _Fixed:
-        tables = self.tables
-        keeps = (tables.before_of >= 0)[:, None] & ~self._resets
+        keeps = (self.lanes.before_of >= 0)[:, None] & ~self._resets
         # XLA would spend seconds on what a constant table of many times comes to: sorting it.
-        times = jax.lax.optimization_barrier(jnp.asarray(tables.times))
-        return _Fixed(jnp.asarray(tables.lanes.is_given), jnp.asarray(keeps), times)
+        times = jax.lax.optimization_barrier(jnp.asarray(self.lanes.times))
+        return _Fixed(jnp.asarray(self.lanes.after.is_given), jnp.asarray(keeps), times)
 
     def sensitivities(self, theta: Array) -> tuple[Array, Array, Array]:
         """Paths (L, T + 1, S), their derivatives (L, T + 1, S, W) by `local`, and success.
@@ -125,17 +129,17 @@ class Simulation:
         A lane is differentiated by the parameters that it or its pre-equilibration depends on,
         not by those of other lanes.
         """
-        tables, pool, adjoint = self.tables, self.pool(theta), diffrax.ForwardMode()
-        local_before = _positions(tables.before, tables.parameters.is_estimated)
+        lanes, pool, adjoint = self.lanes, self.pool(theta), diffrax.ForwardMode()
+        local_before = _positions(lanes.before, self.tables.parameters.is_estimated)
         rested, is_rested, rest_slopes = self._rest_slopes(pool, local_before)
         rest, is_begun = self._begun(rested, is_rested)
         # Which parameter of its pre-equilibration is which of the lane's, (L, W, W').
-        known = np.maximum(tables.before_of, 0)
+        known = np.maximum(lanes.before_of, 0)
         local = self.local
         is_same = (local[:, :, None] == local_before[known][:, None, :]) & (local[:, :, None] >= 0)
-        is_same &= (tables.before_of >= 0)[:, None, None]
+        is_same &= (lanes.before_of >= 0)[:, None, None]
         handed = jnp.einsum("lwv,lvs->lws", is_same.astype(float), rest_slopes[known])
-        moved = jnp.asarray(_directions(tables.lanes, local))
+        moved = jnp.asarray(_directions(lanes.after, local))
 
         def lane(
             values: Array, rest: Array, fixed: _Fixed, moved: Array, handed: Array
@@ -148,13 +152,13 @@ class Simulation:
 
             return jax.vmap(along, out_axes=(None, -1, None))(moved, handed)
 
-        given = pool[tables.lanes.index]
+        given = pool[self.lanes.after.index]
         found, slopes, is_ok = self._by_lane(lane)(given, rest, self._fixed, moved, handed)
         return found, slopes, is_ok & is_begun
 
     def _rest_slopes(self, pool: Array, local: np.ndarray) -> tuple[Array, Array, Array]:
         """Steady states (B, S), whether they were found, and derivatives by local (B, W', S)."""
-        before = self.tables.before
+        before = self.lanes.before
         if not len(before.index):
             rested, is_rested = self._rested(pool, diffrax.ForwardMode())
             return rested, is_rested, jnp.zeros((1, local.shape[1], rested.shape[1]))
@@ -176,31 +180,30 @@ class Simulation:
     @cached_property
     def local(self) -> np.ndarray:
         """The estimated parameters that each lane depends on, padded with -1, (L, W)."""
-        tables = self.tables
-        is_estimated = tables.parameters.is_estimated
-        own = _positions(tables.lanes, is_estimated)
-        before = _positions(tables.before, is_estimated)
+        is_estimated = self.tables.parameters.is_estimated
+        own = _positions(self.lanes.after, is_estimated)
+        before = _positions(self.lanes.before, is_estimated)
         rows = [
             np.union1d(row, before[b]) if b >= 0 else row
-            for row, b in zip(own, tables.before_of, strict=True)
+            for row, b in zip(own, self.lanes.before_of, strict=True)
         ]
         return _padded([row[row >= 0] for row in rows])
 
     @cached_property
     def _resets(self) -> np.ndarray:
         """Whether a lane's condition sets each state anew after pre-equilibration, (L, S)."""
-        tables = self.tables
-        found = np.zeros((len(tables.times), len(tables.model.states)), bool)
-        for i, name in enumerate(tables.model.states):
-            if name in tables.open:
-                found[:, i] = tables.lanes.is_reset[:, tables.open.index(name)]
+        lanes, states = self.lanes, self.tables.model.states
+        found = np.zeros((len(lanes.times), len(states)), bool)
+        for i, name in enumerate(states):
+            if name in lanes.open:
+                found[:, i] = lanes.after.is_reset[:, lanes.open.index(name)]
         return found
 
     def is_rest_found(self, theta: Array) -> Array:
         """Whether each pre-equilibration and steady-state measurement finds its state."""
         found = [self._rested(self.pool(theta), diffrax.ForwardMode())[1]]
-        if self.tables.has_end:
-            given = self._given(self.pool(theta), self.tables.lanes)
+        if self.lanes.has_end:
+            given = self._given(self.pool(theta), self.lanes.after)
             found.append(self._at_rest(given, diffrax.ForwardMode())[1])
         return jnp.concatenate(found)
 
@@ -219,9 +222,9 @@ class Simulation:
 
     def _rested(self, pool: Array, adjoint: Any) -> tuple[Array, Array]:
         """Steady states of the pre-equilibrations, (B, S), one that nobody uses without any."""
-        if not len(self.tables.before.index):
+        if not len(self.lanes.before.index):
             return jnp.zeros((1, len(self.tables.model.states))), jnp.ones(1, bool)
-        return self._at_rest(self._given(pool, self.tables.before), adjoint)
+        return self._at_rest(self._given(pool, self.lanes.before), adjoint)
 
     def _at_rest(self, given: Given, adjoint: Any) -> tuple[Array, Array]:
         return self._by_lane(lambda one: self._rest(one, adjoint))(given)
@@ -265,12 +268,13 @@ def _check_values(tables: Tables) -> None:
         *(o.formula for o in tables.observables),
         *(o.noise for o in tables.observables),
     )
+    lanes = tables.lanes
     used = frozenset(model.states).union(*map(symbols, expressions))
     used |= frozenset().union(*map(symbols, model.volumes.values()))
-    given = np.concatenate([tables.before.is_given, tables.lanes.is_given])
+    given = np.concatenate([lanes.before.is_given, lanes.after.is_given])
     everywhere = np.asarray(np.all(given, axis=0))
     for name in (*model.states, *model.constants):
-        is_given = name in tables.open and everywhere[tables.open.index(name)]
+        is_given = name in lanes.open and everywhere[lanes.open.index(name)]
         if name in used and name not in model.start and not is_given:
             raise InvalidInput(
                 f"'{name}' has no value in {model.name}, and not every condition gives it one"

@@ -94,6 +94,41 @@ class Conditions:
 
 
 @dataclass(frozen=True, eq=False)
+class Lanes:
+    """What is simulated: a lane for each distinct pair of conditions, L of them.
+
+    Args:
+        open: names of the model that a condition or a parameter overrides, K of them.
+        before: overrides of each pre-equilibration.
+        after: overrides of each lane.
+        before_of: for each lane its pre-equilibration, -1 for none, (L,).
+        names: what each lane is called.
+        times: save times of each lane, padded with the last, (L, T).
+        of_row: lane of each measurement, (N,).
+        time_of_row: position of its time in `times`, -1 for the steady state, (N,).
+    """
+
+    open: tuple[str, ...]
+    before: Conditions
+    after: Conditions
+    before_of: np.ndarray
+    names: tuple[str, ...]
+    times: np.ndarray
+    of_row: np.ndarray
+    time_of_row: np.ndarray
+
+    @property
+    def has_end(self) -> bool:
+        """Whether a measurement is of the steady state."""
+        return bool(np.any(self.time_of_row < 0))
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether some state is at rest: before a condition, or where it is measured."""
+        return self.has_end or len(self.before.index) > 0
+
+
+@dataclass(frozen=True, eq=False)
 class Tables:
     """Everything a problem's files say.
 
@@ -102,15 +137,8 @@ class Tables:
     Args:
         model: the equations.
         parameters: the parameter table.
-        open: names that a condition or parameter overrides, K of them.
         numbers: the numbers in the pool.
-        before: conditions of pre-equilibration.
-        lanes: simulated conditions, with their pre-equilibration.
-        before_of: for each lane its pre-equilibration, -1 for none, (L,).
-        lane_names: what each lane is called.
-        times: save times of each lane, padded with the last, (L, T).
-        row_lane: lane of each measurement, (N,).
-        row_time: position of its time in `times`, -1 for the steady state, (N,).
+        lanes: the conditions, and where each measurement is found in them.
         measurements: (N,).
         observables: formulas.
         frame: the measurement table.
@@ -119,29 +147,12 @@ class Tables:
 
     model: RateModel
     parameters: ParameterTable
-    open: tuple[str, ...]
     numbers: np.ndarray
-    before: Conditions
-    lanes: Conditions
-    before_of: np.ndarray
-    lane_names: tuple[str, ...]
-    times: np.ndarray
-    row_lane: np.ndarray
-    row_time: np.ndarray
+    lanes: Lanes
     measurements: np.ndarray
     observables: tuple[Observable, ...]
     frame: Any
     name: str
-
-    @property
-    def has_end(self) -> bool:
-        """Whether a measurement is of the steady state."""
-        return bool(np.any(self.row_time < 0))
-
-    @property
-    def has_rest(self) -> bool:
-        """Whether some state is at rest: before a condition, or where it is measured."""
-        return self.has_end or len(self.before.index) > 0
 
     @cached_property
     def always_zero(self) -> Mapping[str, frozenset[str]]:
@@ -153,9 +164,9 @@ class Tables:
         is_fixed_at_zero = ~parameters.is_estimated & (parameters.nominal == 0)
         is_zero = np.concatenate([is_fixed_at_zero, np.asarray(self.numbers) == 0])
         by_file = {n for n in self.model.constants if self.model.start.get(n) == Number(0.0)}
-        found = dict.fromkeys(by_file - set(self.open), frozenset[str]())
-        conditions = [c for c in (self.before, self.lanes) if len(c.index)]
-        for k, name in enumerate(self.open):
+        found = dict.fromkeys(by_file - set(self.lanes.open), frozenset[str]())
+        conditions = [c for c in (self.lanes.before, self.lanes.after) if len(c.index)]
+        for k, name in enumerate(self.lanes.open):
             is_given = np.concatenate([c.is_given[:, k] for c in conditions])
             index = np.concatenate([c.index[:, k] for c in conditions])
             is_so = np.where(is_given, is_zero[index], name in by_file)

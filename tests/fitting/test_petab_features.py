@@ -142,7 +142,7 @@ def test_likelihood_is_the_closed_form(decay):
 
 
 def test_equal_conditions_are_simulated_once(decay):
-    assert decay.tables.lane_names == ("low", "high", "wide")
+    assert decay.tables.lanes.names == ("low", "high", "wide")
 
 
 def test_gradient_is_the_closed_forms(decay):
