@@ -89,12 +89,12 @@ def _split(reaction: Reaction, rename: _Renaming) -> tuple[Reaction, ...]:
     both = f"{_joined(left, left2)} -> {_joined(right, right2)}"
     name = reaction.name
     return (
-        Reaction(both, Formula(call("min", a, b)), name),
         Reaction(
             f"{left or '0'} -> {right or '0'}",
             Formula(call("max", call("sub", a, b), zero)),
             f"{name}__1",
         ),
+        Reaction(both, Formula(call("min", a, b)), name),
         Reaction(
             f"{left2 or '0'} -> {right2 or '0'}",
             Formula(call("max", call("sub", b, a), zero)),
