@@ -262,9 +262,8 @@ def overhead(problem: dict[str, Any], num: int) -> dict[str, float]:
     scored = closely_stopped(found)
     stops = np.union1d(learned.stops, found.arguments.ts)
     on_stops = closely_stopped(found, stops, learned.changes)
-    cells = learned.cells_at(on_stops.ts)
     plain_stops = dataclasses.replace(made.arguments, ts=on_stops.ts)
-    sums = learned.sums(network, found.directions)
+    sums, cells = learned.sums(network, found.directions, on_stops.ts)
     target = made.targets[0]
     step = 0.05 * np.asarray(target.value(made.arguments))
     pair = coupled(*(target.moved(made.arguments, sign * step) for sign in (1, -1)))

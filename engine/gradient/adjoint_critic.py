@@ -16,7 +16,8 @@ import numpy as np
 from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments, few_sizes
 from engine.gradient.critic import Critic, LearnedCritic, central, dose_times
-from engine.gradient.mean_field import JUST_BEFORE, mean_field, time_grid
+from engine.gradient.line_sums import Lines
+from engine.gradient.mean_field import JUST_BEFORE, MeanField, mean_field, time_grid
 from engine.gradient.outcome import Outcome
 from engine.kernel.model import cell_name
 from engine.kernel.tallies import FinalValue, FiringCount, TimeIntegral
@@ -68,7 +69,8 @@ class MeanFieldAdjoint(Critic):
         levels, slopes, middles = _lines(grid, field.moved[:, used], stops)
         # A lane counts its time from the start.
         cells = (*levels, *slopes, middles - arguments.start)
-        return LearnedCritic(stops, _changes(names), cells, None, 0, "mean-field adjoint")
+        kind, lines = "mean-field adjoint", _by_species(field, outcome, stops, arguments)
+        return LearnedCritic(stops, _changes(names), cells, None, 0, kind, lines=lines)
 
 
 def _changes(names: Sequence[str]) -> dict[str, Expression]:
@@ -80,6 +82,22 @@ def _changes(names: Sequence[str]) -> dict[str, Expression]:
         return call("add", Symbol(cell_name(i)), call("mul", Symbol(cell_name(number + i)), since))
 
     return {name: line(i) for i, name in enumerate(names)}
+
+
+def _by_species(
+    field: MeanField, outcome: Outcome, stops: np.ndarray, arguments: Arguments
+) -> Lines:
+    """The same belief as lines of the species."""
+    used = np.flatnonzero(np.any(field.adjoint != 0.0, axis=0))
+    levels, slopes, middles = _lines(field.grid, field.adjoint[:, used], stops)
+    is_count = isinstance(outcome.tally, FiringCount)
+    return Lines(
+        tuple(arguments.network.species_names[i] for i in used),
+        levels,
+        slopes,
+        middles - arguments.start,
+        str(outcome.tally.expression) if is_count else None,
+    )
 
 
 def _stops(

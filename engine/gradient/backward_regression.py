@@ -24,6 +24,7 @@ from engine.gradient.critic import (
     central,
     dose_times,
 )
+from engine.gradient.critic_sums import BELIEF
 from engine.gradient.outcome import Outcome
 from engine.kernel.tallies import (
     FinalValue,
@@ -125,10 +126,18 @@ class BackwardRegression:
             targets = self._targets(k, starts, belief, following)
             coefficients.append(belief.fitted(starts, targets, following))
         table = np.stack(coefficients[::-1], axis=1)  # (coefficients, cells)
-        cells = [*table, *(np.full(len(self.stops), v) for v in belief.numbers)]
-        changes = self._changes(belief.expression(self.network.species_names))
+        cells = [*table, *(np.array([number]) for number in belief.numbers)]
+        believed = belief.expression(self.network.species_names)
+        # What counts firings changes by more than the belief does.
+        is_carried = not isinstance(self.accrued, FiringCount)
         return LearnedCritic(
-            self.stops, changes, tuple(cells), self.condition, 3 * len(self.visited), belief.kind
+            self.stops,
+            self._changes(believed, BELIEF if is_carried else believed),
+            tuple(cells),
+            self.condition,
+            3 * len(self.visited),
+            belief.kind,
+            believed if is_carried else None,
         )
 
     def _is_over(self, counts: np.ndarray) -> np.ndarray:
@@ -236,15 +245,15 @@ class BackwardRegression:
         assert isinstance(self.outcome.tally, FinalValue)
         return self.outcome.values(self._on_counts(self.outcome.tally.expression, counts))
 
-    def _changes(self, belief: Expression) -> dict[str, Expression]:
-        """The change of the belief by every reaction, as an expression."""
+    def _changes(self, belief: Expression, before: Expression) -> dict[str, Expression]:
+        """The change by every reaction, of a belief that was `before`."""
         changes: dict[str, Expression] = {}
         for reaction in self.network.reactions:
             moved = self.network.changes(reaction)
             after = shifted(belief, moved)
             if self.condition is not None:
                 after = call("piecewise", Number(1.0), shifted(self.condition, moved), after)
-            change = call("sub", after, belief)
+            change = call("sub", after, before)
             is_counted = isinstance(self.accrued, FiringCount) and reaction.name == str(
                 self.accrued.expression
             )

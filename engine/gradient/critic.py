@@ -14,8 +14,10 @@ import numpy as np
 from engine.dosing.dose import Dose
 from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments
-from engine.gradient.critic_sums import CriticSums, critic_sums
+from engine.gradient.combinations import Combined
+from engine.gradient.critic_sums import critic_sums
 from engine.gradient.directions import Direction
+from engine.gradient.line_sums import Lines, line_sums
 from engine.gradient.outcome import Outcome
 from engine.gradient.problem import checked_values
 from engine.kernel.tallies import FirstPassage, Maximum, Minimum
@@ -42,10 +44,13 @@ class LearnedCritic(Critic):
     Attributes:
         stops: ends of the cells; the last is the horizon.
         changes: reaction -> change of the belief when it fires.
-        cells: numbers that `changes` mention as `_v0`, `_v1`, ..., each (T,).
+        cells: numbers that `changes` mention as `_v0`, `_v1`, ..., each (T,), or (1,) where it is
+            the same in every cell.
         absorbing: condition after which the outcome is decided, or None.
         num_trajectories: what learning cost, as whole trajectories.
         kind: for the notes.
+        belief: the belief itself, where `changes` mention it as `BELIEF`.
+        lines: the same belief, where it is a line in every cell.
     """
 
     stops: np.ndarray
@@ -54,19 +59,28 @@ class LearnedCritic(Critic):
     absorbing: Expression | None
     num_trajectories: int
     kind: str
+    belief: Expression | None = None
+    lines: Lines | None = None
 
     def learn(self, arguments: Arguments, outcome: Outcome) -> "LearnedCritic":
         """Itself, at no further cost."""
         return replace(self, num_trajectories=0)
 
-    def cells_at(self, stops: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The numbers of the cells that these stops, which split them, lie in."""
-        cell_of = np.minimum(np.searchsorted(self.stops, stops), len(self.stops) - 1)
-        return tuple(column[cell_of] for column in self.cells)
+    def sums(
+        self, network: ReactionNetwork, directions: tuple[Direction, ...], stops: np.ndarray
+    ) -> tuple[Combined, tuple[np.ndarray, ...]]:
+        """The tally of the scores, M and the conditional terms of these directions.
 
-    def sums(self, network: ReactionNetwork, directions: tuple[Direction, ...]) -> CriticSums:
-        """The tally of the scores, M and the conditional terms of these directions."""
-        return critic_sums(network, self.changes, self.absorbing, directions)
+        With it the numbers of the cells that the stops, which split them, lie in.
+        """
+        general = critic_sums(network, self.changes, self.absorbing, directions, self.belief)
+        found: tuple[Combined, tuple[np.ndarray, ...]] = general, self.cells
+        if self.lines is not None:
+            by_lines = line_sums(network, self.lines, directions)
+            if by_lines is not None and by_lines.work <= general.work:
+                found = by_lines, self.lines.cells
+        cell_of = np.minimum(np.searchsorted(self.stops, stops), len(self.stops) - 1)
+        return found[0], tuple(c if len(c) == 1 else c[cell_of] for c in found[1])
 
 
 def absorbing_condition(outcome: Outcome, results: np.ndarray) -> Expression | None:

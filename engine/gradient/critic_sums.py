@@ -1,7 +1,7 @@
 """The sums of the martingale critic, and how few of them the lanes need to add up.
 
-Where a parameter only scales reactions, d_p a_j = w_pj a_j with w_pj a number of the patient, all
-that is wanted follows from two sums a reaction,
+Where a parameter only scales reactions (see `combinations`) all that is wanted follows from two
+sums a reaction,
 
     Lambda_j = fired_j - int a_j dt        and        B_j = int a_j dV_j dt:
 
@@ -13,47 +13,42 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from engine.gradient.arguments import Arguments
+from engine.gradient.combinations import Combined, scaling
 from engine.gradient.directions import Direction
 from engine.gradient.tallies import LaneSums, Martingale, score
-from engine.kernel.tallies import Interval, Jump, Observe, State
-from engine.kinetics.drift import resolve_parameters
-from engine.kinetics.evaluate import evaluate
+from engine.kernel.tallies import Interval, Jump, Observe, State, Stop
 from engine.network.derivatives import ONE, ZERO
 from engine.network.expressions import TIME, Call, Expression, Number, Symbol, call, symbols
 from engine.network.network import ReactionNetwork
 
-# A sum as a combination of what the lanes add up: positions and factors.
-Combination = tuple[tuple[int, Expression], ...]
 MINUS_ONE = Number(-1.0)
+# How changes of a belief that is kept from event to event mention it.
+BELIEF = Symbol("_b0")
 
 
 @dataclass(frozen=True)
-class CriticSums(LaneSums):
+class CriticSums(LaneSums, Combined):
     """What a critic's lanes add up; `combined` makes scores, M and conditional terms of it.
 
     Args:
         absorbing: once it holds the belief no longer changes: neither the last martingale nor any
             integral goes on.
         costly: changes of the belief, which the other expressions call `_d0`, `_d1`, ...
-        combinations: of every sum that is wanted, scores first, then M, then the conditional terms.
+        belief: V itself, which they call `_b0`. It is kept from event to event: looking at it in
+            every step would cost as much as one change more. M needs no firings then: what they
+            change is what the belief has changed by at the next stop.
     """
 
     absorbing: Expression | None = None
     costly: tuple[Expression, ...] = ()
-    combinations: tuple[Combination, ...] = ()
+    belief: Expression | None = None
 
-    def combined(self, table: np.ndarray, arguments: Arguments) -> np.ndarray:
-        """The wanted sums (n, 2 P + 1) from what the lanes added up (n, num_sums)."""
-        params = resolve_parameters(arguments.network, arguments.params)
-        wanted = np.zeros((len(table), len(self.combinations)))
-        for column, combination in zip(wanted.T, self.combinations, strict=True):
-            for position, factor in combination:
-                column += arguments.of_trajectories(_number(factor, params)) * table[:, position]
-        return wanted
+    @property
+    def work(self) -> int:
+        """What a step does for it, in moments of `LineSums`."""
+        return 2 * (self.num_sums - 1) + len(self.martingales[-1].weights)
 
     def shared(self, network: ReactionNetwork) -> Mapping[str, Expression]:
         """The changes of the belief."""
@@ -61,47 +56,79 @@ class CriticSums(LaneSums):
 
     @property
     def num_words(self) -> int:  # type: ignore[override]
-        """Two words a sum, and whether the outcome is still open."""
-        return 2 * self.num_sums + (self.absorbing is not None)
+        """Two words a sum, whether the outcome is still open, the belief now and at the stop."""
+        return 2 * self.num_sums + (self.absorbing is not None) + 2 * (self.belief is not None)
 
     def expressions(self, network: ReactionNetwork) -> tuple[Expression, ...]:
-        """As `LaneSums`, and the absorbing condition."""
-        found = super().expressions(network)
-        return found if self.absorbing is None else (*found, self.absorbing)
+        """As `LaneSums`, the absorbing condition, and the belief."""
+        return (
+            *super().expressions(network),
+            ZERO if self.absorbing is None else self.absorbing,
+            ZERO if self.belief is None else self.belief,
+        )
 
     @property
     def _condition(self) -> int:
-        """Where the absorbing condition stands among the expressions."""
+        """Where the absorbing condition stands among the expressions; the belief follows."""
         return self.num_sums + sum(len(m.weights) for m in self.martingales)
+
+    def carried(self, state: State) -> Mapping[str, Array]:
+        """The belief."""
+        return {} if self.belief is None else {BELIEF.name: state[-2]}
 
     def start(self, jump: Jump, observe: Observe) -> State:
         """Zero, and open unless the condition holds at once."""
-        zeros = (jnp.zeros_like(jump.time),) * (2 * self.num_sums)
+        zero = jnp.zeros_like(jump.time)
+        sums = (zero,) * (2 * self.num_sums)
+        begun = () if self.belief is None else (zero, zero)
         if self.absorbing is None:
-            return zeros
-        return (*zeros, self._open(jnp.ones_like(jump.time), jump, observe))
+            return (*sums, *begun)
+        return (*sums, self._open(jnp.ones_like(jump.time), jump, observe), *begun)
+
+    def begin(self, state: State, values: Mapping[str, Array], observe: Observe) -> State:
+        """Believe what the new cell does."""
+        if self.belief is None:
+            return state
+        believed = observe(values, self._condition + 1) + jnp.zeros_like(state[-1])
+        return (*state[:-2], believed, believed)
+
+    def settle(self, state: State, stop: Stop, observe: Observe) -> State:
+        """As `LaneSums`, with what the belief has changed by."""
+        if self.belief is not None:
+            words, last = list(state), 2 * len(self.martingales) - 1
+            words[last] = words[last] + (state[-2] - state[-1])
+            # What follows must not add it again.
+            words[-1] = state[-2]
+            state = tuple(words)
+        return super().settle(state, stop, observe)
 
     def _gained(self, state: State, interval: Interval, observe: Observe) -> list[Array]:
         """As `LaneSums`; nothing is believed any more where the outcome is decided."""
-        gained = super()._gained(state, interval, observe)
-        return gained if self.absorbing is None else self._while_open(state[-1], gained)
+        return self._while_open(state, super()._gained(state, interval, observe))
 
     def jump(self, state: State, jump: Jump, observe: Observe) -> State:
         """As `LaneSums`, and the condition after it."""
-        after = super().jump(state, jump, observe)
-        if self.absorbing is None:
-            return after
-        return (*after[:-1], self._open(state[-1], jump, observe))
+        after = list(super().jump(state, jump, observe))
+        if self.absorbing is not None:
+            is_open = 2 * self.num_sums
+            after[is_open] = self._open(state[is_open], jump, observe)
+        return tuple(after)
+
+    def _firing_word(self, index: int) -> int:
+        """As `LaneSums`; what fires changes the belief, and at a stop M by as much."""
+        is_carried = self.belief is not None and index == len(self.martingales) - 1
+        return self.num_words - 2 if is_carried else super()._firing_word(index)
 
     def _added(self, state: State, jump: Jump, observe: Observe) -> list[Array]:
         """As `LaneSums`; the belief stands still where the outcome is decided."""
-        added = super()._added(state, jump, observe)
-        return added if self.absorbing is None else self._while_open(state[-1], added)
+        return self._while_open(state, super()._added(state, jump, observe))
 
-    def _while_open(self, is_open: Array, values: list[Array]) -> list[Array]:
+    def _while_open(self, state: State, values: list[Array]) -> list[Array]:
         """M and the conditional terms, zero once the outcome is decided; the scores go on."""
-        first = len(self.martingales) - 1
-        held = [jnp.where(is_open > 0, value, jnp.float32(0)) for value in values[first:]]
+        if self.absorbing is None:
+            return values
+        first, is_open = len(self.martingales) - 1, state[2 * self.num_sums] > 0
+        held = [jnp.where(is_open, value, jnp.float32(0)) for value in values[first:]]
         return [*values[:first], *held]
 
     def _open(self, is_open: Array, jump: Jump, observe: Observe) -> Array:
@@ -110,21 +137,12 @@ class CriticSums(LaneSums):
         return jnp.where(is_over & jump.is_real, jnp.float32(0), is_open)
 
 
-def _number(factor: Expression, params: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A factor of every patient, 0 where it is no number.
-
-    There the rate is always 0, and so is what it multiplies.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.asarray(evaluate(factor, params, np, np.float64))
-    return np.where(np.isfinite(found), found, 0.0)
-
-
 def critic_sums(
     network: ReactionNetwork,
     changes: Mapping[str, Expression],
     absorbing: Expression | None,
     directions: Sequence[Direction],
+    belief: Expression | None = None,
 ) -> CriticSums:
     """The tally for a belief that changes so with every reaction, and these directions."""
     moved, costly = _named(network, changes)
@@ -162,6 +180,7 @@ def critic_sums(
         integrals=tuple(integrals),
         absorbing=absorbing,
         costly=costly,
+        belief=belief,
         combinations=(*scores, whole, *conditionals),
     )
 
@@ -187,17 +206,8 @@ def _named(
 def _scaled(
     network: ReactionNetwork, directions: Sequence[Direction]
 ) -> dict[str, dict[str, Expression]]:
-    """By label, directions that only scale reactions: the factors w_pj. Few reactions, or none."""
-    fixed = {p.name for p in network.parameters} - {v.name for v in network.variables}
-    found = {}
-    for direction in directions:
-        factors = {
-            reaction.name: direction.relative_slope(reaction.propensity)
-            for reaction in network.reactions
-            if direction.slope(reaction.propensity) != ZERO
-        }
-        if all(symbols(factor) <= fixed for factor in factors.values()):
-            found[direction.label] = factors
+    """As `scaling`, where that takes fewer sums: few reactions, or none."""
+    found = scaling(network, directions)
     reactions = {name for factors in found.values() for name in factors}
     return found if len(reactions) <= len(found) else {}
 

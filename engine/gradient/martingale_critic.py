@@ -60,8 +60,7 @@ class MartingaleCritic:
         # Stops that the directions need (the ends of a time warp) split cells.
         stops = np.union1d(learned.stops, found.arguments.ts)
         arguments = closely_stopped(found, stops, learned.changes)
-        cells = learned.cells_at(arguments.ts)
-        sums = learned.sums(arguments.network, found.directions)
+        sums, cells = learned.sums(arguments.network, found.directions, arguments.ts)
         ensemble = arguments.run({"outcome": outcome.tally, "critic": sums, **directs}, cells)
         values = checked_values(outcome, ensemble.tallies["outcome"])
         replicates, number = arguments.num_replicates, len(found.directions)

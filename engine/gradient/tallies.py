@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from engine.gradient.directions import Direction
-from engine.kernel.tallies import GAUSS, Interval, Jump, Observe, State, Tally
+from engine.kernel.tallies import GAUSS, Interval, Jump, Observe, State, Stop, Tally
 from engine.network.derivatives import ZERO
 from engine.network.expressions import Expression, Number, call
 from engine.network.network import ReactionNetwork
@@ -116,10 +116,15 @@ class LaneSums(Tally):
             return state
         result = list(state)
         for index, added in enumerate(self._added(state, jump, observe)):
-            result[2 * index + 1] = state[2 * index + 1] + added
+            word = self._firing_word(index)
+            result[word] = state[word] + added
         return tuple(result)
 
-    def settle(self, state: State) -> State:
+    def _firing_word(self, index: int) -> int:
+        """The word that firings add to for a martingale."""
+        return 2 * index + 1
+
+    def settle(self, state: State, stop: Stop, observe: Observe) -> State:
         """Fold what was added since the last stop into the totals."""
         number = 2 * self.num_sums
         return (*_folded(state[:number]), *state[number:])
@@ -245,6 +250,6 @@ class RewardToGo(LaneSums):
         number = len(self.martingales)
         return (*super().jump(state[: 2 * number], jump, observe), *state[2 * number :])
 
-    def settle(self, state: State) -> State:
+    def settle(self, state: State, stop: Stop, observe: Observe) -> State:
         """As `LaneSums`, for the integrals too."""
         return _folded(state)

@@ -13,7 +13,7 @@ from engine.kernel.patients import Patients, Results, Rows, Written
 from engine.kernel.queue import LARGEST_REAL, combine
 from engine.kernel.state import Constants, Course, Lanes, Machine, Packing, Stepper
 from engine.kernel.status import Status
-from engine.kernel.tallies import Jump
+from engine.kernel.tallies import Jump, Stop
 
 # Counts may grow by a few steps of a block beyond this before a lane is stopped.
 LARGEST_COUNT = 2**31 - 2**21
@@ -40,7 +40,9 @@ def serve(
     is_sound = status == jnp.int32(Status.COMPLETE)
     lanes, segment = _new_segment(course, lanes, is_waiting)
     lanes = _resolve_rare(model, stepper, constants, lanes, is_held)
-    constants = _moved_constants(model, constants, is_waiting, left, now)
+    since = constants.span - left
+    constants = _moved_constants(model, constants, is_waiting, since, now)
+    lanes = _settled(model, stepper, constants, lanes, is_waiting, since, left)
 
     is_saved = is_reached & is_sound & clock.is_same(now, course.due)
     if model.is_trough_saved:
@@ -90,6 +92,7 @@ def serve(
     lanes = lanes._replace(
         remaining=remaining,
         compensation=jnp.where(is_waiting, jnp.float32(0), lanes.compensation),
+        tallies=_begun(model, stepper, constants, lanes, is_waiting),
     )
     return machine._replace(
         lanes=lanes,
@@ -244,10 +247,10 @@ def _resolve_rare(
 
 
 def _moved_constants(
-    model: LaneModel, constants: Constants, is_waiting: Array, left: Array, now: clock.Time
+    model: LaneModel, constants: Constants, is_waiting: Array, since: Array, now: clock.Time
 ) -> Constants:
     """Constants of a segment that begins now: amplitudes decayed, clock of zero length."""
-    moved = levels.decayed(model.layout, constants.levels, constants.span - left)
+    moved = levels.decayed(model.layout, constants.levels, since)
     amplitudes = tuple(
         jnp.where(is_waiting, new, old)
         for new, old in zip(moved, constants.levels.amplitudes, strict=True)
@@ -257,6 +260,35 @@ def _moved_constants(
         stop=jnp.where(is_waiting, now.high, constants.stop),
         span=jnp.where(is_waiting, jnp.float32(0), constants.span),
     )
+
+
+def _settled(
+    model: LaneModel,
+    stepper: Stepper,
+    constants: Constants,
+    lanes: Lanes,
+    is_waiting: Array,
+    since: Array,
+    left: Array,
+) -> Lanes:
+    """Tallies at a stop, before anything happens there."""
+    if not model.tallies:
+        return lanes
+    counts = stepper.packing.columns(model, lanes.counts)
+    values = model.values(constants, counts, jnp.zeros_like(lanes.remaining))
+    settled = model.settled_tallies(lanes.tallies, Stop(values, since, left), is_waiting)
+    return lanes._replace(tallies=settled)
+
+
+def _begun(
+    model: LaneModel, stepper: Stepper, constants: Constants, lanes: Lanes, is_waiting: Array
+) -> Any:
+    """Tallies of the lanes that begin a segment, with its numbers."""
+    if not model.tallies:
+        return ()
+    counts = stepper.packing.columns(model, lanes.counts)
+    values = model.values(constants, counts, constants.span)
+    return model.begun_tallies(lanes.tallies, values, is_waiting)
 
 
 def _tally_change(
@@ -274,8 +306,7 @@ def _tally_change(
     values = model.values(constants, counts, jnp.zeros_like(lanes.remaining))
     jump = Jump(values, visit.now.high, None, is_changed)
     tallies = []
-    settled = model.settled_tallies(lanes.tallies, visit.is_waiting)
-    for index, after in enumerate(model.jump_tallies(settled, jump)):
+    for index, after in enumerate(model.jump_tallies(lanes.tallies, jump)):
         fresh = model.tallies[index].start(jump, model.observe(index))
         tallies.append(tuple(jnp.where(is_first, a, b) for a, b in zip(fresh, after, strict=True)))
     return lanes._replace(tallies=tuple(tallies))
@@ -284,9 +315,11 @@ def _tally_change(
 def _cells(
     patients: Patients, save_index: Array, cells: tuple[Array, ...], is_waiting: Array
 ) -> tuple[Array, ...]:
-    """What holds until the next save time."""
+    """What holds until the next save time; what always does needs no looking up."""
     return tuple(
-        jnp.where(is_waiting, table[jnp.minimum(save_index, jnp.int32(len(table) - 1))], old)
+        old
+        if old.ndim == 0
+        else jnp.where(is_waiting, table[jnp.minimum(save_index, jnp.int32(len(table) - 1))], old)
         for table, old in zip(patients.cells, cells, strict=True)
     )
 

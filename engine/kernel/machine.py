@@ -145,7 +145,7 @@ def _start(model: LaneModel, stepper: Stepper, patients: Patients) -> Machine:
         truths,
         tuple(jnp.zeros(shape, bool) for _ in model.events.atoms),
         jnp.asarray(True),
-        tuple(zero for _ in patients.cells),
+        tuple(table[0] if len(table) == 1 else zero for table in patients.cells),
     )
     counts = tuple(zero if is_real else none for is_real in model.is_real)
     idle = jnp.full(shape, -jnp.inf, jnp.float32)

@@ -12,7 +12,7 @@ from engine.kernel import levels
 from engine.kernel.cost import relative_cost
 from engine.kernel.queue import EventTable
 from engine.kernel.state import Constants
-from engine.kernel.tallies import FiringCount, Jump, Observe, Tally
+from engine.kernel.tallies import FiringCount, Jump, Observe, Stop, Tally
 from engine.kinetics.evaluate import evaluate
 from engine.kinetics.program import Program
 from engine.network.expressions import TIME, Expression, symbols
@@ -196,10 +196,14 @@ class LaneModel:
         base = self.program.fixed_environment(base, jnp, jnp.float32)
         return self.program.upper_bounds(base, moving, jnp, jnp.float32)
 
-    def shared_values(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """What tallies share between their parts, at the counts of an environment."""
+    def shared_values(
+        self, values: Mapping[str, Array], states: tuple[tuple[Array, ...], ...]
+    ) -> dict[str, Array]:
+        """What tallies in these states share between their parts, in an environment."""
         names = [name for tally in self.tallies for name in tally.shared(self.network)]
         shape = jnp.zeros_like(values[self.network.species_names[0]])
+        carried = (t.carried(state) for t, state in zip(self.tallies, states, strict=True))
+        values = {**values, **{name: word for one in carried for name, word in one.items()}}
         return {
             name: evaluate(self.program.observables[name], values, jnp, jnp.float32) + shape
             for name in names
@@ -226,13 +230,34 @@ class LaneModel:
             result.append(tuple(jnp.where(jump.is_real, a, b) for a, b in kept))
         return tuple(result)
 
-    def settled_tallies(self, states: tuple[tuple[Array, ...], ...], is_stopped: Array) -> Any:
+    def settled_tallies(
+        self, states: tuple[tuple[Array, ...], ...], stop: Stop, is_stopped: Array
+    ) -> Any:
         """Every tally at a stop; lanes that did not come to one keep their state."""
         result = []
-        for tally, state in zip(self.tallies, states, strict=True):
-            pairs = zip(tally.settle(state), state, strict=True)
-            result.append(tuple(b if a is b else jnp.where(is_stopped, a, b) for a, b in pairs))
+        for index, (tally, state) in enumerate(zip(self.tallies, states, strict=True)):
+            settled = tally.settle(state, stop, self.observe(index))
+            result.append(_chosen(is_stopped, settled, state))
         return tuple(result)
+
+    def begun_tallies(
+        self,
+        states: tuple[tuple[Array, ...], ...],
+        values: Mapping[str, Array],
+        is_beginning: Array,
+    ) -> Any:
+        """Every tally of the lanes that begin a segment; the others keep their state."""
+        result = []
+        for index, (tally, state) in enumerate(zip(self.tallies, states, strict=True)):
+            begun = tally.begin(state, values, self.observe(index))
+            result.append(_chosen(is_beginning, begun, state))
+        return tuple(result)
+
+
+def _chosen(is_new: Array, new: tuple[Array, ...], old: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The new words of some lanes; those that are the old ones need no choice."""
+    pairs = zip(new, old, strict=True)
+    return tuple(b if a is b else jnp.where(is_new, a, b) for a, b in pairs)
 
 
 def cell_name(position: int) -> str:
@@ -241,8 +266,8 @@ def cell_name(position: int) -> str:
 
 
 def _is_own(name: str) -> bool:
-    """Whether a name is a number of the cell, or shared by the parts of a tally."""
-    return name[:2] in ("_v", "_d") and name[2:].isdigit()
+    """Whether a name is a number of the cell, or a tally's own: shared by its parts, carried."""
+    return name[:2] in ("_v", "_d", "_b") and name[2:].isdigit()
 
 
 def _part_name(name: str, part: int) -> str:

@@ -26,7 +26,8 @@ class Constants(NamedTuple):
         passed: whether each time threshold of the triggers has passed, (L,) bool.
         is_running: scalar, whether any lane is alive in this block, or the constant True; what
             `materialise` is told.
-        cells: one (L,) float32 array per number that changes with the save interval.
+        cells: one (L,) float32 array per number that changes with the save interval; one ()
+            where there is one number for all of them.
     """
 
     coefficients: tuple[Array, ...]

@@ -27,6 +27,7 @@ class Interval(NamedTuple):
 
     Attributes:
         elapsed: its length, (L,), zero for lanes that do not move.
+        left: from its end to the lane's next stop, (L,); no number for lanes that do not move.
         at: the environment (name -> array) at a fraction of the stretch.
         average: the environment with time and inputs replaced by their means over the stretch.
         is_moving: whether an observed expression depends on time or an input.
@@ -37,6 +38,7 @@ class Interval(NamedTuple):
     """
 
     elapsed: Array
+    left: Array
     at: Callable[[float | Array], Mapping[str, Array]]
     average: Callable[[], Mapping[str, Array]]
     is_moving: bool
@@ -66,6 +68,21 @@ class Jump(NamedTuple):
     share: Callable[[Any], Any] = lambda values: values
 
 
+class Stop(NamedTuple):
+    """A stop of the lane, before anything happens there.
+
+    Attributes:
+        values: the environment.
+        elapsed: the time since the last stop, (L,).
+        left: to the stop that the steps were counting down to, (L,); 0 but for lanes that were held
+            on their way.
+    """
+
+    values: Mapping[str, Array]
+    elapsed: Array
+    left: Array
+
+
 @dataclass(frozen=True)
 class Tally(ABC):
     """A functional of the path of an expression of species, rules, variables and inputs."""
@@ -90,6 +107,10 @@ class Tally(ABC):
         """Whether long stretches must be cut, so that a moving expression is looked at often."""
         return True
 
+    def carried(self, state: State) -> Mapping[str, Array]:
+        """Words of the state that `shared` mentions, as `_b0`, `_b1`, ..."""
+        return {}
+
     @abstractmethod
     def start(self, jump: Jump, observe: Observe) -> State:
         """State at time 0 (a jump to the initial counts)."""
@@ -106,8 +127,12 @@ class Tally(ABC):
     # then the lane need not choose between the state before and after.
     is_additive = False
 
-    def settle(self, state: State) -> State:
+    def settle(self, state: State, stop: Stop, observe: Observe) -> State:
         """State at a stop of the lane; sums fold there what they added since the last one."""
+        return state
+
+    def begin(self, state: State, values: Mapping[str, Array], observe: Observe) -> State:
+        """State at the beginning of a segment, with the numbers of its cell."""
         return state
 
     num_words = 1

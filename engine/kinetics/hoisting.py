@@ -68,6 +68,21 @@ class Coefficients:
         return terms[0] if len(terms) == 1 else Call("add", tuple(terms))
 
 
+def separated(expression: Expression, constants: frozenset[str]) -> tuple[Expression, Expression]:
+    """A constant factor and what is left, whose product the expression is.
+
+    Example:
+        >>> from engine.network.expressions import parse
+        >>> [str(part) for part in separated(parse("k * x / v"), frozenset({"k", "v"}))]
+        ['k / v', 'x']
+    """
+    above, below = _factors(expression)
+    fixed_above, moving_above = _split(above, constants)
+    fixed_below, moving_below = _split(below, constants)
+    fixed = call("div", _product(fixed_above), _product(fixed_below))
+    return fixed, call("div", _product(moving_above), _product(moving_below))
+
+
 def _product(factors: list[Expression]) -> Expression:
     return call("mul", Number(1.0), *factors)
 

@@ -73,7 +73,7 @@ def tallied(
         )
         return model.values(constants, between, lanes.remaining - part * elapsed)
 
-    stretch = Interval(elapsed, at, lambda: at(0.5), True, lambda _: False, is_leap=True)
+    stretch = Interval(elapsed, time_left, at, lambda: at(0.5), True, lambda _: False, is_leap=True)
     after = model.values(constants, change.counts, time_left)
     jump = Jump(after, constants.stop - time_left, change.fired, is_taken)
     states = []

@@ -389,7 +389,7 @@ def resolve(model: LaneModel, constants: Constants, lanes: Lanes, is_rare: Array
     target, cumulative = materialise(constants.is_running, (target, cumulative))
     counts, fired = fire(model, lanes.counts, cumulative, target), firing(model, cumulative, target)
     after = model.values(constants, counts, left)
-    before = values | model.shared_values(values)
+    before = values | model.shared_values(values, lanes.tallies)
     jump = Jump(after, constants.stop - left, fired, is_rare, before)
     return lanes._replace(
         counts=counts,

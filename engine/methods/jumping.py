@@ -105,7 +105,7 @@ def tally(
     def share(values: Any) -> Any:
         return materialise(constants.is_running, values)
 
-    shared = share(model.shared_values(last))
+    shared = compute_once(constants.is_running, lambda: model.shared_values(last, lanes.tallies))
     # Each of many sums would compute the exponentials again.
     once = partial(compute_once, constants.is_running)
 
@@ -124,6 +124,7 @@ def tally(
         observe = model.observe(index)
         stretch = Interval(
             elapsed,
+            time_left,
             at,
             average,
             model.tally_moves(index),

@@ -10,7 +10,7 @@ import pytest
 
 import engine
 from engine.gradient import Gradient, Outcome
-from engine.gradient.critic_sums import CriticSums
+from engine.gradient.combinations import Combined
 from tests.exact import FiniteStateProjection
 from tests.simulation import network
 from tests.statistics import CheckResult, normal_bound
@@ -71,14 +71,14 @@ class Exact:
 
 def plant_conditional_terms(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
     """Have every critic take only a share of its second terms."""
-    right = CriticSums.combined
+    right = Combined.combined
 
-    def wrong(self: CriticSums, *arguments: Any) -> Array:
+    def wrong(self: Combined, *arguments: Any) -> Array:
         sums = right(self, *arguments)
         sums[:, sums.shape[1] // 2 + 1 :] *= share
         return sums
 
-    monkeypatch.setattr(CriticSums, "combined", wrong)
+    monkeypatch.setattr(Combined, "combined", wrong)
 
 
 def mass(**constants: float) -> dict[str, engine.MassAction]:
