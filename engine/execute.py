@@ -55,9 +55,9 @@ def lane_tasks(
     size, num_tasks = _chunks(cohort, len(recorded), num_workers)
     if isinstance(method, Hybrid):
         method = _partitioned(method, cohort)
-    stepper = method.stepper(network, size)
-    _refuse_firing_counts(method, network, stepper.real, tallies)
     schedule = cohort.schedule
+    stepper = method.stepper(network, size, schedule.layout.total)
+    _refuse_firing_counts(method, network, stepper.real, tallies)
     run = runner(
         network, tallies, schedule.layout, recorded, schedule.species, is_trough_saved, stepper
     )

@@ -4,7 +4,7 @@ Gillespie (1977), doi:10.1021/j100540a008; with inputs that move between events 
 events against an upper bound (Extrande: Voliotis et al. 2016, doi:10.1371/journal.pcbi.1004923).
 Exact in distribution. Cost per step: every propensity once. Use when populations are moderate or
 noise matters; cannot do rate rules (continuous variables) or delays inside rate laws. Fastest when
-networks have up to some hundred reactions; from 400 on `direct_sparse` takes its steps.
+networks have up to some hundred reactions; from 370 on `direct_sparse` takes its steps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +59,7 @@ class Direct:
     inputs: candidates at rate B >= a_0(t) over a look-ahead window, accepted with probability
     a_0(t) / B.
 
-    From 400 reactions on a step computes only the propensities that the last reaction changed, and
+    From 370 reactions on a step computes only the propensities that the last reaction changed, and
     compiles in seconds, whatever moves between events: a reaction that depends on time or an input
     stands by its own bound B_j over a window, and is accepted with probability a_j(t) / B_j when it
     is chosen. There a law that becomes negative is seen when its reaction is chosen or its bound
@@ -100,14 +100,17 @@ class Direct:
         """Refuse by name what this method cannot do exactly."""
         refuse_rate_rules(self, network)
 
-    def stepper(self, network: ReactionNetwork, num_trajectories: int) -> Stepper:
+    def stepper(
+        self, network: ReactionNetwork, num_trajectories: int, num_levels: int = 0
+    ) -> Stepper:
         """What the lane machine needs to run this method."""
         if direct_sparse.is_fitting(network):
-            return direct_sparse.stepper(self, network, num_trajectories)
+            return direct_sparse.stepper(self, network, num_trajectories, num_levels)
         return stepper_of(
             self,
             network,
             num_trajectories,
+            num_levels,
             step=step,
             resolve=resolve,
             options=None,
