@@ -33,7 +33,7 @@ class Ensemble:
         tallies: name -> (N,) array.
         network: what was simulated.
         params: the parameters of every row, () or (N,).
-        levels: recorded variables and inputs, name -> (N, T).
+        levels: variables and inputs, name -> (N, T); none where no species is recorded.
         continuous: species that the method took for real numbers (all, for Langevin).
         failures: what went wrong in the first failed trajectories, in words.
         covariances: molecules^2, (N, T, S, S), by `LinearNoise`; None by other methods.

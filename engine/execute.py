@@ -55,9 +55,9 @@ def lane_tasks(
     size, num_tasks = _chunks(cohort, len(recorded), num_workers)
     if isinstance(method, Hybrid):
         method = _partitioned(method, cohort)
-    schedule = cohort.schedule
-    stepper = method.stepper(network, size, schedule.layout.total)
+    stepper = method.stepper(network, size)
     _refuse_firing_counts(method, network, stepper.real, tallies)
+    schedule = cohort.schedule
     run = runner(
         network, tallies, schedule.layout, recorded, schedule.species, is_trough_saved, stepper
     )
@@ -341,16 +341,22 @@ def _integrated(
         _from_time_zero(tallies, solution.tallies, cohort.start),
         network,
         params,
-        _ode_levels(cohort, members, names, solution.values),
+        _ode_levels(cohort, members, names, solution.values, bool(recorded) or not network.species),
         covariances=covariances,
     )
 
 
 def _ode_levels(
-    cohort: Cohort, members: np.ndarray, names: tuple[str, ...], values: np.ndarray
+    cohort: Cohort,
+    members: np.ndarray,
+    names: tuple[str, ...],
+    values: np.ndarray,
+    is_saved: bool,
 ) -> dict[str, np.ndarray]:
     """Integrated variables and the analytic inputs at the save times."""
     network, shape = cohort.network, values.shape[:2]
+    if not is_saved:
+        return {}
     levels = {
         v.name: values[:, :, names.index(v.name)] for v in network.variables if v.name in names
     }

@@ -65,7 +65,8 @@ def simulate(
         inputs: input name -> pharmacokinetics (`OneCompartment(...)`, `ConstantLevel(...)`, ...).
         regimen: doses of all patients, or one `Regimen` per patient.
         tallies: name -> `TimeIntegral(...)`, `Maximum(...)`, ...: path functionals, exact.
-        record: species to save at `ts`; default all, `()` none (tallies only).
+        record: species to save at `ts`; default all. With `()` nothing is saved, variables and
+            inputs neither (tallies only).
         start: when the trajectories begin: there `x0` holds, and tallies begin. Earlier doses have
             only shaped the inputs. Doses and `ts` keep counting from time 0. Default 0.
         is_trough_saved: at a dose time save the state before the dose (the trough).

@@ -100,17 +100,14 @@ class Direct:
         """Refuse by name what this method cannot do exactly."""
         refuse_rate_rules(self, network)
 
-    def stepper(
-        self, network: ReactionNetwork, num_trajectories: int, num_levels: int = 0
-    ) -> Stepper:
+    def stepper(self, network: ReactionNetwork, num_trajectories: int) -> Stepper:
         """What the lane machine needs to run this method."""
         if direct_sparse.is_fitting(network):
-            return direct_sparse.stepper(self, network, num_trajectories, num_levels)
+            return direct_sparse.stepper(self, network, num_trajectories)
         return stepper_of(
             self,
             network,
             num_trajectories,
-            num_levels,
             step=step,
             resolve=resolve,
             options=None,

@@ -40,11 +40,11 @@ from engine.network.network import ReactionNetwork
 
 # From so many reactions on this step is taken. Generated mass-action networks of 100 and 300
 # reactions ran at 43 and 15 million events per second of processor time with the dense step, at 8.6
-# and 5.3 with this one, and compiled in 4 and 12 against 3 and 4 seconds (500: 38 against 5). Between
-# 364 and 376 reactions the dense step fell from 12.9 to 3.9 million, whatever the options, where
-# this one ran at 6.5. With an input in every 20th law 300 and 1,000 reactions ran at 5.2 and 0.19
-# million with the dense step, compiled in 20 and 62 seconds, and at 1.1 and 0.90 with this one, in 6
-# and 9; with an input in every one of 1,000 laws at 0.56, in 8.
+# and 5.3 with this one, and compiled in 4 and 12 against 3 and 4 seconds (500: 38 against 5).
+# Between 364 and 376 reactions the dense step fell from 12.9 to 3.9 million, whatever the options,
+# where this one ran at 6.5. With an input in every 20th law 300 and 1,000 reactions ran at 5.2 and
+# 0.19 million with the dense step, compiled in 20 and 62 seconds, and at 1.1 and 0.90 with this,
+# in 6 and 9; with an input in every one of 1,000 laws at 0.56, in 8.
 MANY = 370
 # What serving the stops of a block costs, in steps.
 SERVICE_COST = 25.0
@@ -55,15 +55,12 @@ def is_fitting(network: ReactionNetwork) -> bool:
     return len(network.reactions) >= MANY
 
 
-def stepper(
-    method: Any, network: ReactionNetwork, num_trajectories: int, num_levels: int
-) -> Stepper:
+def stepper(method: Any, network: ReactionNetwork, num_trajectories: int) -> Stepper:
     """What the lane machine needs to run the direct method in this way."""
     return stepper_of(
         method,
         network,
         num_trajectories,
-        num_levels,
         step=step,
         resolve=nothing_rare,
         options=None,

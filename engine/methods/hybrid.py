@@ -112,15 +112,12 @@ class Hybrid:
         pairs = zip(network.species_names, means, strict=True)
         return replace(self, continuous=tuple(name for name, m in pairs if m >= self.plenty))
 
-    def stepper(
-        self, network: ReactionNetwork, num_trajectories: int, num_levels: int = 0
-    ) -> Stepper:
+    def stepper(self, network: ReactionNetwork, num_trajectories: int) -> Stepper:
         """What the lane machine needs to run this method, its species being chosen."""
         return stepper_of(
             self,
             network,
             num_trajectories,
-            num_levels,
             step=step,
             resolve=nothing_rare,
             options=Options(float(self.epsilon), self.is_noisy),

@@ -26,7 +26,6 @@ def stepper_of(
     method: Any,
     network: ReactionNetwork,
     num_trajectories: int,
-    num_levels: int,
     *,
     step: Any,
     resolve: Any,
@@ -49,7 +48,7 @@ def stepper_of(
         real=real,
         service_cost=service_cost * driver.service_factor,
         queue_size=method.queue_size,
-        lanes=method.lanes or default_lanes(network, num_trajectories, num_levels, driver),
+        lanes=method.lanes or default_lanes(network, num_trajectories, driver),
         block=method.block,
         driver=driver,
         packing=packing,
@@ -66,9 +65,7 @@ LANES_BYTES = 2**15
 FEWEST_LANES, MOST_LANES = 64, 256
 
 
-def default_lanes(
-    network: ReactionNetwork, num_trajectories: int, num_levels: int, driver: Driver
-) -> int:
+def default_lanes(network: ReactionNetwork, num_trajectories: int, driver: Driver) -> int:
     """How many lanes fit into the first-level cache, and leave each some trajectories to run.
 
     Where the driver says how many it wants, as many of them as there are trajectories.
@@ -76,10 +73,8 @@ def default_lanes(
     if driver.most_lanes is not None:
         wanted = 1 << (num_trajectories - 1).bit_length()
         return max(FEWEST_LANES, min(wanted, driver.most_lanes))
-    # Per lane: counts, coefficients and cumulative propensities, levels, and some ten words of its
-    # own. Tallies are not counted: critics of 26 words ran no faster with half as many lanes, the
-    # score of a drug with 28 levels by a sixth.
-    words = len(network.species) + 2 * len(network.reactions) + num_levels + 10
+    # Per lane: counts, coefficients and cumulative propensities, and some ten words of its own.
+    words = len(network.species) + 2 * len(network.reactions) + 10
     fitting = min(LANES_BYTES // (4 * words), num_trajectories // 8, MOST_LANES)
     return max(FEWEST_LANES, 1 << (max(fitting, 1).bit_length() - 1))
 

@@ -106,15 +106,12 @@ class TauLeaping:
         """Refuse by name what this method cannot do."""
         refuse_rate_rules(self, network)
 
-    def stepper(
-        self, network: ReactionNetwork, num_trajectories: int, num_levels: int = 0
-    ) -> Stepper:
+    def stepper(self, network: ReactionNetwork, num_trajectories: int) -> Stepper:
         """What the lane machine needs to run this method."""
         return stepper_of(
             self,
             network,
             num_trajectories,
-            num_levels,
             step=step,
             resolve=nothing_rare,
             options=Options(float(self.epsilon), self.order),
