@@ -8,6 +8,7 @@ k / (N_A V), whose factors overflow float32, exact, and leaves `c * x * (x - 1)`
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from engine.kinetics.smaller import parts_of_smallest
 from engine.network.expressions import Call, Expression, Number, Symbol, call, symbols
 
 
@@ -140,6 +141,9 @@ def is_nonnegative(
         return True
     if function in ("and", "or", "not", "xor"):
         return True
+    if function == "sub":
+        # What exceeds the smallest of some, of which it is one.
+        return arguments[0] in (parts_of_smallest(arguments[1]) or ())
     if function == "mul":
         return all(_is_falling_factor(a, arguments, counts) or is_proved(a) for a in arguments)
     if function == "piecewise":

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from engine.kinetics.evaluate import apply, evaluate
+from engine.kinetics.smaller import parts_of_smallest
 from engine.network.expressions import (
     COMPARISONS,
     LOGICAL,
@@ -72,6 +73,9 @@ def bounds(
     if isinstance(expression, Number | Symbol) or not symbols(expression) & moving.keys():
         value = evaluate(expression, values, xp, dtype)
         return value, value
+    if parts := parts_of_smallest(expression):
+        # Tighter than the hull of the branches.
+        expression = Call("min", parts)
     arguments = [bounds(a, values, moving, xp, dtype) for a in expression.arguments]
     if expression.function not in LOGICAL and expression.function != "piecewise":
         arguments = _numbers(arguments, xp, dtype)

@@ -332,7 +332,8 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
         inside = share * candidate.ceiling - selection.rare
         # Rounding could put it past the last reaction. Where all are rare it is below zero, as the
         # share is below 1.
-        target = jnp.where(inside < 0, AT_RARE, jnp.minimum(inside, last * BELOW_ONE))
+        below = last * BELOW_ONE
+        target = jnp.where(inside < 0, AT_RARE, jnp.where(inside < below, inside, below))
         if candidate.is_event is not None:
             target = jnp.where(candidate.is_event & (inside < last), target, NOTHING)
         # Not `is_inside`: masks that enter a conditional are written to memory first.
