@@ -173,7 +173,7 @@ def fire(
     """
     # One array less to read for every species than with the last c_j itself.
     ends = (*cumulative[:-1], jnp.float32(AT_RARE))
-    passed = [(target >= end).astype(jnp.int32) for end in ends]
+    passed = [target >= end for end in ends]
     changes = model.net_changes
     result = []
     for species, count in enumerate(counts):
@@ -185,12 +185,8 @@ def fire(
             count = count + jnp.int32(column[0])
         for j, mask in enumerate(passed):
             step = column[j + 1] - column[j]
-            if step == 1:
-                count = count + mask
-            elif step == -1:
-                count = count - mask
-            elif step:
-                count = count + mask * jnp.int32(step)
+            if step:
+                count = jnp.where(mask, count + jnp.int32(step), count)
         result.append(count)
     return tuple(result)
 
@@ -211,7 +207,7 @@ def _total_step(column: Sequence[int], passed: Sequence[Array]) -> Array:
     total = jnp.full(passed[0].shape, column[0], jnp.int32)
     for j, mask in enumerate(passed):
         if step := column[j + 1] - column[j]:
-            total = total + mask * jnp.int32(step)
+            total = total + mask.astype(jnp.int32) * jnp.int32(step)
     return total.astype(jnp.float32)
 
 
