@@ -120,6 +120,7 @@ def test_tallies_and_records_do_not_disturb(base: engine.Ensemble) -> None:
     np.testing.assert_array_equal(bare["Y"], base["Y"])
     one = simulated(tallies={"top": Maximum("X + Y")}, record=())
     np.testing.assert_array_equal(one.tallies["top"], base.tallies["top"])
+    assert base.levels and bare.levels and not one.levels
 
 
 def test_keys(base: engine.Ensemble) -> None:
@@ -184,3 +185,24 @@ def test_new_numbers_do_not_recompile(monkeypatch) -> None:
             method=engine.Direct(lanes=48),  # as in no other test: nothing is compiled for it yet
         )
     assert len({id(one) for one in seen}) == 1 and seen[0].num_compilations == 1
+
+
+@pytest.mark.parametrize("number", [3, 12])
+def test_a_regimen_for_all_is_one_for_each(number: int) -> None:
+    """A lane's dose is chosen among few that all share, and looked up among many or its own."""
+    dosed = network(
+        {"X": 3},
+        [("0 -> X", Formula("k * D")), ("X -> 0", 0.7)],
+        parameters={"k": 2.0},
+        inputs=["D"],
+    )
+    doses = [engine.Dose(1.0 + at, 0.5 * at, into="XD"[at % 2]) for at in range(number)]
+    regimen = engine.Regimen(doses)
+    inputs = {"D": engine.OneCompartment(clearance=1.0, volume=2.0)}
+    shared, own = (
+        run(dosed, [1.0, 3.3, 8.0], 40, inputs=inputs, regimen=one)
+        for one in (regimen, [regimen] * 40)
+    )
+    assert_same(shared, own)
+    np.testing.assert_array_equal(shared["D"], own["D"])
+    assert np.ptp(shared["X"][:, 0]) > 0

@@ -1,5 +1,6 @@
 """Each fitted critic against the exact slopes of the bistable switch, and its own refusals."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -9,17 +10,21 @@ import pytest
 import engine
 from engine.gradient import (
     FittedCritic,
+    Gradient,
     MartingaleCritic,
     NetworkCritic,
     Outcome,
     ScoreFunction,
     TableCritic,
 )
-from engine.gradient.critic import Critic, absorbing_condition
+from engine.gradient.critic import Critic, LearnedCritic, absorbing_condition
+from engine.gradient.critic_sums import BELIEF
 from engine.gradient.polynomials import fit_logistic
+from engine.network.expressions import Number, call, substitute
 from tests.gradient.bistable import COMMON, HORIZON, MODEL, OUTCOME, RARE, TARGETS, dosing
 from tests.gradient.problems import (
     BIRTH_DEATH,
+    CASES,
     TELEGRAPH,
     check_gradient,
     estimated,
@@ -43,6 +48,29 @@ def switching(estimator: Any, constants: dict[str, float], seed: int = 1) -> Any
         params=constants,
         **dosing(),
     )
+
+
+PASSAGE = Outcome(engine.FirstPassage("X >= 16"), np.isfinite)
+
+
+@pytest.mark.parametrize(
+    "outcome", [CASES["birth-death P"][1], PASSAGE], ids=["final value", "first passage"]
+)
+def test_a_belief_kept_from_event_to_event_is_the_belief(outcome: Outcome) -> None:
+    """As one that is looked at before every event; twin: one that starts every cell elsewhere."""
+
+    def by(critic: Critic | None) -> Gradient:
+        return estimated(BIRTH_DEATH, MartingaleCritic(critic), outcome, ["k", "g"], 500)
+
+    kept = by(FittedCritic(num_cells=8, num_starts=500)).critic
+    assert isinstance(kept, LearnedCritic) and kept.belief is not None
+    before = {BELIEF.name: kept.belief}
+    changes = {name: substitute(one, before) for name, one in kept.changes.items()}
+    known, found = by(replace(kept, belief=None, changes=changes)), by(kept)
+    off = by(replace(kept, belief=call("mul", Number(1.05), kept.belief)))
+    for part in ("gradient", "standard_errors"):
+        np.testing.assert_allclose(getattr(found, part), getattr(known, part), rtol=1e-3)
+    assert not np.allclose(off.standard_errors, known.standard_errors, rtol=1e-3)
 
 
 @pytest.mark.full
