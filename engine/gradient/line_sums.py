@@ -20,6 +20,7 @@ at the belief: on a cascade of six reactions a step took 2.1 times as long with 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -108,6 +109,27 @@ class Firing:
     is_outcome: bool
 
 
+Look = Callable[[Expression], Array]
+
+
+class Stretch(NamedTuple):
+    """What happened between two stops.
+
+    Attributes:
+        fired: N of every reaction.
+        areas: S of every shape.
+        later: L of every shape that has one.
+        elapsed: its length.
+        begin: tau where it began.
+    """
+
+    fired: Mapping[str, Array]
+    areas: Mapping[Expression, Array]
+    later: Mapping[Expression, Array]
+    elapsed: Array
+    begin: Array
+
+
 @dataclass(frozen=True)
 class LineSums(Combined):
     """Firings and moments between two stops, and at a stop what they make of the sums.
@@ -162,7 +184,7 @@ class LineSums(Combined):
         every = dict.fromkeys([*self.shapes, *scales, *lines, self.middle])
         return {part: position for position, part in enumerate(every)}
 
-    def _look(self, values: Mapping[str, Array], observe: Observe) -> Callable[[Expression], Array]:
+    def _look(self, values: Mapping[str, Array], observe: Observe) -> Look:
         """The value of an expression there."""
         position = self._parts
         return lambda part: observe(values, position[part])
@@ -208,43 +230,57 @@ class LineSums(Combined):
         settled = (total + gain for total, gain in zip(sums, gained, strict=True))
         return (*settled, *map(jnp.zeros_like, pending))
 
-    def _gained(
-        self, pending: State, stop: Stop, look: Callable[[Expression], Array]
-    ) -> list[Array]:
+    def _gained(self, pending: State, stop: Stop, look: Look) -> list[Array]:
         """What every sum gained between two stops."""
-        elapsed = stop.elapsed
-        end = stop.values[TIME] - look(self.middle)
-        words, half = iter(pending), jnp.float32(0.5) * elapsed
+        stretch = self._stretch(pending, stop, look)
+        beliefs = {one.name: self._belief(one, stretch, look) for one in self.firings}
+        scored = [one for one in self.firings if one.name in self.scored]
+        return [
+            *(
+                stretch.fired[one.name] - look(one.scale) * stretch.areas[one.shape]
+                for one in scored
+            ),
+            self._telescoped(stretch, look) - sum(beliefs.values()),
+            *(beliefs[name] for name in self.expected),
+        ]
+
+    def _stretch(self, pending: State, stop: Stop, look: Look) -> Stretch:
+        """The words that steps changed, by name."""
+        words, elapsed = iter(pending), stop.elapsed
         fired = {one.name: next(words).astype(jnp.float32) for one in self.firings}
         areas: dict[Expression, Array] = {ONE: elapsed}
         areas |= {shape: next(words) for shape in self.shapes}
-        to_go: dict[Expression, Array] = {ONE: half * elapsed}
+        to_go: dict[Expression, Array] = {ONE: jnp.float32(0.5) * elapsed * elapsed}
         to_go |= {shape: next(words) - stop.left * areas[shape] for shape in self.timed}
-        lines = {one.species: one for one in self.lines}
-        moved = {one.species: jnp.zeros_like(elapsed) for one in self.lines}
-        surprises, beliefs, martingale = {}, {}, jnp.zeros_like(elapsed)
-        for one in self.firings:
-            scale, area = look(one.scale), areas[one.shape]
-            surprises[one.name] = fired[one.name] - scale * area
-            belief = jnp.zeros_like(elapsed)
-            if one.is_outcome:
-                belief, martingale = area, martingale + fired[one.name]
-            for name, number in one.changes:
-                change, line = jnp.float32(number), lines[name]
-                later = end * area - to_go[one.shape]
-                belief = belief + change * (look(line.level) * area + look(line.slope) * later)
-                moved[name] = moved[name] + change * fired[one.name]
-            beliefs[one.name] = scale * belief
-            martingale = martingale - beliefs[one.name]
+        end = stop.values[TIME] - look(self.middle)
+        later = {shape: end * areas[shape] - moment for shape, moment in to_go.items()}
+        return Stretch(fired, areas, later, elapsed, end - elapsed)
+
+    def _belief(self, one: Firing, stretch: Stretch, look: Look) -> Array:
+        """B of a reaction."""
+        area = stretch.areas[one.shape]
+        found = area if one.is_outcome else jnp.zeros_like(area)
         for line in self.lines:
-            change, count = moved[line.species], Symbol(line.species)
-            by_parts = (end - elapsed) * change + (look(count) * elapsed - areas[count])
-            martingale = martingale + (look(line.level) * change + look(line.slope) * by_parts)
-        return [
-            *(surprises[name] for name in self.scored),
-            martingale,
-            *(beliefs[name] for name in self.expected),
-        ]
+            if change := dict(one.changes).get(line.species):
+                moved = look(line.level) * area + look(line.slope) * stretch.later[one.shape]
+                found = found + jnp.float32(change) * moved
+        return look(one.scale) * found
+
+    def _telescoped(self, stretch: Stretch, look: Look) -> Array:
+        """What firings changed the belief and the outcome by."""
+        found = jnp.zeros_like(stretch.elapsed)
+        for one in self.firings:
+            if one.is_outcome:
+                found = found + stretch.fired[one.name]
+        for line in self.lines:
+            moved, count = jnp.zeros_like(found), Symbol(line.species)
+            for one in self.firings:
+                if change := dict(one.changes).get(line.species):
+                    moved = moved + jnp.float32(change) * stretch.fired[one.name]
+            beyond = look(count) * stretch.elapsed - stretch.areas[count]
+            by_parts = look(line.slope) * (stretch.begin * moved + beyond)
+            found = found + (look(line.level) * moved + by_parts)
+        return found
 
     def result(self, words: np.ndarray) -> np.ndarray:
         """The sums, (n, num_sums) float64."""
