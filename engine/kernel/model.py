@@ -9,7 +9,7 @@ from jax import Array
 from engine.errors import InvalidInput
 from engine.inputs.layout import InputLayout
 from engine.kernel import levels
-from engine.kernel.cost import relative_cost
+from engine.kernel.cost import DEAR_LAW, operations, relative_cost
 from engine.kernel.queue import EventTable
 from engine.kernel.state import Constants
 from engine.kernel.tallies import FiringCount, Jump, Observe, Stop, Tally
@@ -81,6 +81,12 @@ class LaneModel:
         """What a step costs with the tallies, over one without."""
         words = sum(tally.num_words for tally in self.tallies)
         return relative_cost(len(self.network.reactions), self.program.observables.values(), words)
+
+    @property
+    def has_dear_laws(self) -> bool:
+        """Whether laws are so long that a step should work them out once."""
+        laws = self.program.laws
+        return sum(map(operations, laws)) >= DEAR_LAW * len(laws)
 
     @property
     def continuous(self) -> tuple[str, ...]:
