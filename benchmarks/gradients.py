@@ -263,7 +263,7 @@ def overhead(problem: dict[str, Any], num: int) -> dict[str, float]:
     stops = np.union1d(learned.stops, found.arguments.ts)
     on_stops = closely_stopped(found, stops, learned.changes)
     plain_stops = dataclasses.replace(made.arguments, ts=on_stops.ts)
-    sums, cells = learned.sums(network, found.directions, on_stops.ts)
+    sums, cells = learned.sums(on_stops, found.directions)
     target = made.targets[0]
     step = 0.05 * np.asarray(target.value(made.arguments))
     pair = coupled(*(target.moved(made.arguments, sign * step) for sign in (1, -1)))

@@ -17,6 +17,9 @@ from engine.kinetics.evaluate import evaluate
 from engine.network.expressions import TIME, symbols
 from engine.network.network import ReactionNetwork, hint
 
+# Variables and inputs are saved along with species.
+NOTHING_SAVED = "record=() saves nothing: record a species"
+
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
@@ -80,6 +83,8 @@ class Ensemble:
             return self.levels[name]
         if name in self.network.rules:
             return self._rule(name)
+        if self.network.kind_of(name) in ("variable", "input"):
+            raise InvalidInput(f"'{name}' was not recorded; {NOTHING_SAVED}")
         known = [*self.species, *self.levels, *self.network.rules]
         raise InvalidInput(f"'{name}' was not recorded{hint(name, known)}")
 
@@ -93,8 +98,10 @@ class Ensemble:
             if not missing:
                 values[target] = evaluate(expression, values, np, np.float64)
             elif target == name:
+                is_species = missing[0] in self.network.species_names
+                remedy = "add it to record=" if is_species else NOTHING_SAVED
                 raise InvalidInput(
-                    f"'{name}' depends on '{missing[0]}', which was not recorded; add it to record="
+                    f"'{name}' depends on '{missing[0]}', which was not recorded; {remedy}"
                 )
         return np.broadcast_to(values[name], self.counts.shape[:2])
 

@@ -11,6 +11,7 @@ from engine.dosing.schedule import concentration
 from engine.ensemble import Ensemble
 from engine.errors import InvalidInput
 from engine.kernel import driver as drivers
+from engine.kernel.model import saved_levels
 from engine.kernel.runner import Chunk, Outcome, Runner, runner
 from engine.kernel.status import Status
 from engine.kernel.tallies import FiringCount, FirstPassage, Tally
@@ -52,7 +53,7 @@ def lane_tasks(
     method.check(network)
     recorded = recorded_species(network, record)
     _refuse_clocks(tallies, cohort.start)
-    size, num_tasks = _chunks(cohort, len(recorded), num_workers)
+    size, num_tasks = _chunks(cohort, recorded, num_workers)
     if isinstance(method, Hybrid):
         method = _partitioned(method, cohort)
     stepper = method.stepper(network, size)
@@ -139,9 +140,10 @@ def _from_time_zero(
     }
 
 
-def _chunks(cohort: Cohort, num_recorded: int, num_workers: int) -> tuple[int, int]:
+def _chunks(cohort: Cohort, recorded: tuple[str, ...], num_workers: int) -> tuple[int, int]:
     """Rows that a chunk is padded to, and the number of chunks: the same work for all cores."""
-    width = num_recorded + len(cohort.network.variables) + len(cohort.schedule.layout.names)
+    levels = saved_levels(cohort.network, cohort.schedule.layout, recorded)
+    width = len(recorded) + len(levels)
     row_bytes = 4 * (len(cohort.ts) * width + cohort.schedule.increments[0].size)
     driver = drivers.current()
     num_workers = min(num_workers, driver.most_workers or num_workers)
@@ -341,7 +343,7 @@ def _integrated(
         _from_time_zero(tallies, solution.tallies, cohort.start),
         network,
         params,
-        _ode_levels(cohort, members, names, solution.values, bool(recorded) or not network.species),
+        _ode_levels(cohort, members, names, solution.values, recorded),
         covariances=covariances,
     )
 
@@ -351,11 +353,11 @@ def _ode_levels(
     members: np.ndarray,
     names: tuple[str, ...],
     values: np.ndarray,
-    is_saved: bool,
+    recorded: tuple[str, ...],
 ) -> dict[str, np.ndarray]:
     """Integrated variables and the analytic inputs at the save times."""
     network, shape = cohort.network, values.shape[:2]
-    if not is_saved:
+    if not saved_levels(network, cohort.schedule.layout, recorded):
         return {}
     levels = {
         v.name: values[:, :, names.index(v.name)] for v in network.variables if v.name in names

@@ -121,6 +121,8 @@ def test_tallies_and_records_do_not_disturb(base: engine.Ensemble) -> None:
     one = simulated(tallies={"top": Maximum("X + Y")}, record=())
     np.testing.assert_array_equal(one.tallies["top"], base.tallies["top"])
     assert base.levels and bare.levels and not one.levels
+    with pytest.raises(engine.InvalidInput, match=r"'D' was not recorded; .* record a species"):
+        one["D"]
 
 
 def test_keys(base: engine.Ensemble) -> None:

@@ -21,6 +21,7 @@ from engine.gradient.mean_field import JUST_BEFORE, MeanField, mean_field, time_
 from engine.gradient.outcome import Outcome
 from engine.kernel.model import cell_name
 from engine.kernel.tallies import FinalValue, FiringCount, TimeIntegral
+from engine.kinetics.drift import net_changes
 from engine.network.expressions import TIME, Expression, Symbol, call
 
 # Points at which the adjoint is followed.
@@ -88,7 +89,8 @@ def _by_species(
     field: MeanField, outcome: Outcome, stops: np.ndarray, arguments: Arguments
 ) -> Lines:
     """The same belief as lines of the species."""
-    used = np.flatnonzero(np.any(field.adjoint != 0.0, axis=0))
+    is_moved = np.any(net_changes(field.network) != 0, axis=1)[: field.adjoint.shape[1]]
+    used = np.flatnonzero(np.any(field.adjoint != 0.0, axis=0) & is_moved)
     levels, slopes, middles = _lines(field.grid, field.adjoint[:, used], stops)
     is_count = isinstance(outcome.tally, FiringCount)
     return Lines(
@@ -96,8 +98,17 @@ def _by_species(
         levels,
         slopes,
         middles - arguments.start,
+        _events(field, stops),
         str(outcome.tally.expression) if is_count else None,
     )
+
+
+def _events(field: MeanField, stops: np.ndarray) -> np.ndarray:
+    """How many events the rate equations expect in every cell."""
+    rates = field.rates.sum(axis=1)
+    steps = np.diff(field.grid) * (rates[1:] + rates[:-1]) / 2
+    so_far = np.concatenate([[0.0], np.cumsum(steps)])
+    return np.diff(np.interp(stops, field.grid, so_far), prepend=0.0)
 
 
 def _stops(

@@ -55,6 +55,16 @@ class Arguments:
         """One regimen, shared, or one per patient."""
         return (self.regimen,) if isinstance(self.regimen, Regimen) else tuple(self.regimen)
 
+    @property
+    def is_infused(self) -> bool:
+        """Whether anything is infused into a species, whose count then changes without a firing."""
+        species = frozenset(self.network.species_names)
+        return any(
+            isinstance(one, Dose) and one.into in species and one.infusion_duration is not None
+            for regimen in self.regimens
+            for one in regimen.doses
+        )
+
     def with_regimens(self, regimens: Sequence[Regimen]) -> "Arguments":
         """The same with other regimens, of which there are as many as before."""
         return replace(self, regimen=regimens[0] if len(regimens) == 1 else tuple(regimens))
@@ -139,7 +149,7 @@ class Arguments:
 
         Args:
             tallies: what the lanes accumulate.
-            cells: numbers that the tallies need, one per stop, each (T,).
+            cells: numbers that the tallies need, one per stop, each (T,), or (1,) for all stops.
             record: species to save at the stops.
 
         Raises:

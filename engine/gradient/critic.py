@@ -15,14 +15,13 @@ from engine.dosing.dose import Dose
 from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments
 from engine.gradient.combinations import Combined
-from engine.gradient.critic_sums import critic_sums
+from engine.gradient.critic_sums import BELIEF, critic_sums
 from engine.gradient.directions import Direction
 from engine.gradient.line_sums import Lines, line_sums
 from engine.gradient.outcome import Outcome
 from engine.gradient.problem import checked_values
 from engine.kernel.tallies import FirstPassage, Maximum, Minimum
-from engine.network.expressions import Expression, Number, call
-from engine.network.network import ReactionNetwork
+from engine.network.expressions import Expression, Number, call, substitute
 
 
 class Critic(ABC):
@@ -67,19 +66,31 @@ class LearnedCritic(Critic):
         return replace(self, num_trajectories=0)
 
     def sums(
-        self, network: ReactionNetwork, directions: tuple[Direction, ...], stops: np.ndarray
+        self, arguments: Arguments, directions: tuple[Direction, ...], is_general: bool = False
     ) -> tuple[Combined, tuple[np.ndarray, ...]]:
         """The tally of the scores, M and the conditional terms of these directions.
 
-        With it the numbers of the cells that the stops, which split them, lie in.
+        With it the numbers of the cells that the stops of the arguments, which split them, lie in.
+
+        Args:
+            arguments: what is simulated.
+            directions: of the targets.
+            is_general: not by moments, even where these would do.
         """
-        general = critic_sums(network, self.changes, self.absorbing, directions, self.belief)
+        changes, belief = self.changes, self.belief
+        if belief is not None and arguments.is_infused:
+            # What is infused changes the belief as well: it must be looked at in every step.
+            before = {BELIEF.name: belief}
+            changes = {name: substitute(one, before) for name, one in changes.items()}
+            belief = None
+        network = arguments.network
+        general = critic_sums(network, changes, self.absorbing, directions, belief)
         found: tuple[Combined, tuple[np.ndarray, ...]] = general, self.cells
-        if self.lines is not None:
+        if self.lines is not None and not is_general and not arguments.is_infused:
             by_lines = line_sums(network, self.lines, directions)
             if by_lines is not None and by_lines.work <= general.work:
                 found = by_lines, self.lines.cells
-        cell_of = np.minimum(np.searchsorted(self.stops, stops), len(self.stops) - 1)
+        cell_of = np.minimum(np.searchsorted(self.stops, arguments.ts), len(self.stops) - 1)
         return found[0], tuple(c if len(c) == 1 else c[cell_of] for c in found[1])
 
 

@@ -47,7 +47,11 @@ class CriticSums(LaneSums, Combined):
 
     @property
     def work(self) -> int:
-        """What a step does for it, in moments of `LineSums`."""
+        """What a step does for it, where a moment of `LineSums` is 1.
+
+        A sum looks at twice as many words as a moment; M chooses between the changes of all
+        reactions.
+        """
         return 2 * (self.num_sums - 1) + len(self.martingales[-1].weights)
 
     def shared(self, network: ReactionNetwork) -> Mapping[str, Expression]:

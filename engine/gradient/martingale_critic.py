@@ -60,8 +60,13 @@ class MartingaleCritic:
         # Stops that the directions need (the ends of a time warp) split cells.
         stops = np.union1d(learned.stops, found.arguments.ts)
         arguments = closely_stopped(found, stops, learned.changes)
-        sums, cells = learned.sums(arguments.network, found.directions, arguments.ts)
-        ensemble = arguments.run({"outcome": outcome.tally, "critic": sums, **directs}, cells)
+        sums, cells = learned.sums(arguments, found.directions)
+        tallies = {"outcome": outcome.tally, **directs}
+        ensemble = arguments.run({**tallies, "critic": sums}, cells)
+        if not np.all(np.isfinite(ensemble.tallies["critic"])):
+            # More fired between two stops than moments in float32 tell apart.
+            sums, cells = learned.sums(arguments, found.directions, is_general=True)
+            ensemble = arguments.run({**tallies, "critic": sums}, cells)
         values = checked_values(outcome, ensemble.tallies["outcome"])
         replicates, number = arguments.num_replicates, len(found.directions)
         table = sums.combined(ensemble.tallies["critic"], arguments)

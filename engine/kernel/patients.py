@@ -24,7 +24,7 @@ class Patients(NamedTuple):
         dose_increments: (R, D + 1, total) added to the amplitudes.
         dose_counts: (R, D + 1, dosed species) molecules added.
         cells: numbers that tallies need and that change with the save interval, each (T,): the
-            t-th holds until the t-th save time.
+            t-th holds until the t-th save time; or (1,): it always does.
     """
 
     num_valid: Array

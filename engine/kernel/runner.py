@@ -34,7 +34,7 @@ class Chunk:
         counts: initial count of every species, each () or (n,).
         variables: initial value of every variable, each () or (n,).
         schedule: inputs and doses, shared or n rows.
-        cells: numbers that change with the save interval, each (T,); see `Patients.cells`.
+        cells: numbers that change with the save interval, each (T,) or (1,); see `Patients.cells`.
     """
 
     key: np.ndarray

@@ -99,7 +99,8 @@ class Tally(ABC):
     def shared(self, network: ReactionNetwork) -> Mapping[str, Expression]:
         """Names `_d0`, `_d1`, ... for costly functions of the counts that `expressions` mention.
 
-        They are evaluated once a step; they must not depend on the time or an input.
+        They are evaluated once a step; they must not depend on the time or an input, but may on
+        `carried` words. One tally of a simulation may have them.
         """
         return {}
 

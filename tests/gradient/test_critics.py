@@ -53,14 +53,21 @@ def switching(estimator: Any, constants: dict[str, float], seed: int = 1) -> Any
 PASSAGE = Outcome(engine.FirstPassage("X >= 16"), np.isfinite)
 
 
+INFUSED = {"regimen": engine.Regimen(engine.Dose(20.0, 1.0, into="X", duration=10.0))}
+
+
 @pytest.mark.parametrize(
-    "outcome", [CASES["birth-death P"][1], PASSAGE], ids=["final value", "first passage"]
+    ("outcome", "options"),
+    [(CASES["birth-death P"][1], {}), (PASSAGE, {}), (CASES["birth-death P"][1], INFUSED)],
+    ids=["final value", "first passage", "infused"],
 )
-def test_a_belief_kept_from_event_to_event_is_the_belief(outcome: Outcome) -> None:
+def test_a_belief_kept_from_event_to_event_is_the_belief(
+    outcome: Outcome, options: dict[str, Any]
+) -> None:
     """As one that is looked at before every event; twin: one that starts every cell elsewhere."""
 
     def by(critic: Critic | None) -> Gradient:
-        return estimated(BIRTH_DEATH, MartingaleCritic(critic), outcome, ["k", "g"], 500)
+        return estimated(BIRTH_DEATH, MartingaleCritic(critic), outcome, ["k", "g"], 500, **options)
 
     kept = by(FittedCritic(num_cells=8, num_starts=500)).critic
     assert isinstance(kept, LearnedCritic) and kept.belief is not None

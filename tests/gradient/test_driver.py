@@ -59,7 +59,7 @@ def criticised(made: Problem, critic: Critic) -> Run:
     found, learned = directions_of(made), critic.learn(made.arguments, made.outcome)
     stops = np.union1d(learned.stops, found.arguments.ts)
     arguments = closely_stopped(found, stops, learned.changes)
-    sums, cells = learned.sums(arguments.network, found.directions, arguments.ts)
+    sums, cells = learned.sums(arguments, found.directions)
     return arguments, {"sums": sums}, cells
 
 
