@@ -57,7 +57,10 @@ def build(model: LaneModel, stepper: Stepper) -> Callable[[Patients], Results]:
                 stepper, machine, serve(model, stepper, patients, machine, visit_number)
             )
             constants = machine.constants
-            steps = _block_length(model, stepper, machine)
+            # Where no lane is alive no step is taken: what it computes once would be nothing, and a
+            # lane keeps its patient's last state until it is refilled.
+            is_any = constants.is_running
+            steps = jnp.where(is_any, _block_length(model, stepper, machine), jnp.int32(0))
             filled = stepper.packing.filled(model, constants, machine.lanes, is_stopped, is_stale)
             ready = machine.lanes._replace(cache=filled)
             lanes = driver.advance(stepper, model, constants, ready, steps)

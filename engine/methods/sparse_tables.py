@@ -9,8 +9,11 @@ import numpy as np
 from engine.kinetics.program import Program
 from engine.kinetics.templates import Templates, templates_of
 
-# Children of a node of the tree of sums.
-FAN_OUT = 16
+# Children of a node of the tree of sums. A child is chosen by a chain of subtractions, which XLA
+# works out once for each of its three results: 1,000 reactions ran at 5.6 million events per second
+# with 16 children, 6.8 with 8, 7.4 with 4 and 3.9 with 2 (4.3, 6.1, 6.5 and 3.0 with 101 save
+# points).
+FAN_OUT = 4
 # Entries of the fired reactions' lists that are worked on together.
 STRIDE = 64
 

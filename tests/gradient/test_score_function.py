@@ -6,7 +6,9 @@ import pytest
 
 import engine
 from engine.gradient import Outcome, ScoreFunction, score_function
-from engine.gradient.tallies import score
+from engine.gradient.tallies import LaneSums, Martingale, score
+from engine.methods import direct_sparse
+from engine.network.derivatives import ONE, ZERO
 from engine.network.expressions import Number, call
 from tests.gradient.problems import (
     BIRTH_DEATH,
@@ -15,7 +17,7 @@ from tests.gradient.problems import (
     check_gradient,
     estimated,
 )
-from tests.simulation import network
+from tests.simulation import network, run
 
 
 @pytest.mark.parametrize(
@@ -162,3 +164,13 @@ def test_a_parameter_without_influence_is_named() -> None:
             key=jax.random.key(0),
             num_patients=100,
         )
+
+
+@pytest.mark.parametrize("fewest", [1, 10_000], ids=["sparse step", "dense step"])
+def test_a_sum_of_firings_is_their_number(fewest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in lanes that wait for the last trajectory to end."""
+    monkeypatch.setattr(direct_sparse, "MANY", fewest)
+    firings = LaneSums(martingales=(Martingale((("birth", ONE),), ZERO),))
+    tallies = {"sum": firings, "number": engine.FiringCount("birth")}
+    found = run(BIRTH_DEATH.model, [1.0, 3.0], 64, tallies=tallies)
+    np.testing.assert_array_equal(found.tallies["sum"][:, 0], found.tallies["number"])

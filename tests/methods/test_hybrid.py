@@ -268,3 +268,26 @@ def test_refusals_and_failures() -> None:
     )
     found = hybrid(model, [100.0], 2, is_failure_raised=False)
     assert np.all(found.status == Status.INVALID_PROPENSITY)
+
+
+def test_nothing_fires_once_all_trajectories_have_ended() -> None:
+    """As many trajectories as lanes: they wait for the last, and for the results to be written."""
+    model = network(
+        {"G": 0, "M": 0, "P": 0},
+        [
+            ("0 -> M", 3.0, "make"),
+            ("M -> 0", 0.5, "lose"),
+            ("M -> M + P", 40.0, "translate"),
+            ("P -> 0", 0.1, "decay"),
+        ],
+    )
+    method = engine.Hybrid(continuous=["P"], lanes=64)
+    found = run(
+        model,
+        [1.0, 4.0],
+        64,
+        method=method,
+        tallies={name: FiringCount(name) for name in ("make", "lose")},
+    )
+    fired = found.tallies["make"] + found.tallies["lose"]
+    np.testing.assert_array_equal(found.num_events, fired)
