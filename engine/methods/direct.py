@@ -149,13 +149,13 @@ def partition(
         found = model.program.propensities(values, jnp, jnp.float32)
         return [jnp.broadcast_to(a, threshold.shape) for a in found]
 
-    # The two sums would each work them out.
-    propensities = compute_once(is_running, rates) if model.has_dear_laws else rates()
+    # The two sums each work them out, inside of their conditional, unless they are written down.
+    written = compute_once(is_running, rates) if model.has_dear_laws else None
 
     def sums() -> tuple[list[Array], Array]:
         common = rare = jnp.zeros_like(threshold)
         cumulative = []
-        for a in propensities:
+        for a in rates() if written is None else written:
             is_common = a >= threshold
             rare = rare + jnp.where(is_common, jnp.float32(0), a)
             common = common + jnp.where(is_common, a, jnp.float32(0))
