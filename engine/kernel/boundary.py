@@ -274,9 +274,8 @@ def _settled(
     """Tallies at a stop, before anything happens there."""
     if not model.tallies:
         return lanes
-    counts = stepper.packing.columns(model, lanes.counts)
-    values = model.values(constants, counts, jnp.zeros_like(lanes.remaining))
-    settled = model.settled_tallies(lanes.tallies, Stop(values, since, left), is_waiting)
+    now = _environment(model, stepper.packing, constants, lanes)
+    settled = model.settled_tallies(lanes.tallies, Stop(now, since, left), is_waiting)
     return lanes._replace(tallies=settled)
 
 
@@ -286,9 +285,15 @@ def _begun(
     """Tallies of the lanes that begin a segment, with its numbers."""
     if not model.tallies:
         return ()
-    counts = stepper.packing.columns(model, lanes.counts)
-    values = model.values(constants, counts, constants.span)
-    return model.begun_tallies(lanes.tallies, values, is_waiting)
+    now = _environment(model, stepper.packing, constants, lanes)
+    return model.begun_tallies(lanes.tallies, now, is_waiting)
+
+
+def _environment(
+    model: LaneModel, packing: Packing, constants: Constants, lanes: Lanes
+) -> dict[str, Array]:
+    """The values of every lane where its segment begins."""
+    return model.values(constants, packing.columns(model, lanes.counts), constants.span)
 
 
 def _tally_change(
@@ -341,8 +346,7 @@ def _to_save(model: LaneModel, packing: Packing, constants: Constants, lanes: La
     """What is saved of every lane at a save time, (L, width) int32."""
     columns: list[Array] = [_bits(c) for c in packing.rows(lanes.counts, model.recorded)]
     if model.float_names:
-        counts = packing.columns(model, lanes.counts)
-        values = model.values(constants, counts, jnp.zeros_like(lanes.remaining))
+        values = _environment(model, packing, constants, lanes)
         columns += [_bits(values[name]) for name in model.float_names]
     return _side_by_side(columns, lanes.remaining.shape[0])
 

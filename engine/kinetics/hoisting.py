@@ -42,11 +42,8 @@ class Coefficients:
         return Symbol(name)
 
     def _hoist_product(self, expression: Expression) -> Expression:
-        above, below = _factors(expression)
-        fixed_above, moving_above = _split(above, self.constants)
-        fixed_below, moving_below = _split(below, self.constants)
+        fixed, moving_above, moving_below = _parted(expression, self.constants)
         result: list[Expression] = []
-        fixed = call("div", call("mul", Number(1.0), *fixed_above), _product(fixed_below))
         if isinstance(fixed, Number):
             if fixed.value != 1.0:
                 result.append(fixed)
@@ -77,11 +74,19 @@ def separated(expression: Expression, constants: frozenset[str]) -> tuple[Expres
         >>> [str(part) for part in separated(parse("k * x / v"), frozenset({"k", "v"}))]
         ['k / v', 'x']
     """
+    fixed, moving_above, moving_below = _parted(expression, constants)
+    return fixed, call("div", _product(moving_above), _product(moving_below))
+
+
+def _parted(
+    expression: Expression, constants: frozenset[str]
+) -> tuple[Expression, list[Expression], list[Expression]]:
+    """The constant factor of a product, and the other factors above and below the line."""
     above, below = _factors(expression)
     fixed_above, moving_above = _split(above, constants)
     fixed_below, moving_below = _split(below, constants)
     fixed = call("div", _product(fixed_above), _product(fixed_below))
-    return fixed, call("div", _product(moving_above), _product(moving_below))
+    return fixed, moving_above, moving_below
 
 
 def _product(factors: list[Expression]) -> Expression:
