@@ -23,9 +23,9 @@ from engine.kernel.model import LaneModel
 from engine.kernel.poisson import normal
 from engine.kernel.state import Constants, Lanes, Stepper
 from engine.methods.advancing import Change, counted_down, held_for_events, nothing_rare, tallied
-from engine.methods.direct import BELOW_ONE, fire, firing
 from engine.methods.leap_length import TINY, leap_length, rates, total_of
 from engine.methods.options import check_limits, refuse_rate_rules, stepper_of
+from engine.methods.selection import BELOW_ONE, fire, firing
 from engine.network.network import ReactionNetwork
 
 # What serving the stops of a block costs, in steps.

@@ -23,9 +23,9 @@ from engine.kernel.model import LaneModel
 from engine.kernel.poisson import poisson
 from engine.kernel.state import Constants, Lanes, Stepper
 from engine.methods.advancing import Change, counted_down, held_for_events, nothing_rare, tallied
-from engine.methods.direct import BELOW_ONE, fire, firing
 from engine.methods.leap_length import TINY, UNLIMITED, critical, leap_length, rates, total_of
 from engine.methods.options import check_limits, refuse_rate_rules, stepper_of
+from engine.methods.selection import BELOW_ONE, fire, firing
 from engine.network.network import ReactionNetwork
 
 # A leap that would hold fewer events than this is not worth its error: an exact step is taken. Cao
