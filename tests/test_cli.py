@@ -1,5 +1,6 @@
 """The command line: results a person can read, and bad input in one clear line."""
 
+import math
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 import xarray
 
 import engine
-from engine import cli
+from engine import cli, terminal
 from engine.trial import trial
 from engine.trial.tables import to_toml
 from tests.trial.specs import contents, stand_in
@@ -106,7 +107,9 @@ def test_help(capsys):
     assert "--patients" in capsys.readouterr().out
 
 
-def test_trial_and_report(spec_file, tmp_path, capsys):
+def test_trial_and_report(spec_file, tmp_path, capsys, monkeypatch):
+    # On a busy machine it takes long enough for lines of progress.
+    monkeypatch.setattr(terminal, "_LINE_SECONDS", math.inf)
     out = tmp_path / "out"
     assert cli.run(["trial", spec_file, "--out", str(out), "--seed", "9"]) == 0
     shown = capsys.readouterr()

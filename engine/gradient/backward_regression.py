@@ -126,14 +126,13 @@ class BackwardRegression:
             targets = self._targets(k, starts, belief, following)
             coefficients.append(belief.fitted(starts, targets, following))
         table = np.stack(coefficients[::-1], axis=1)  # (coefficients, cells)
-        cells = [*table, *(np.array([number]) for number in belief.numbers)]
         believed = belief.expression(self.network.species_names)
         # What counts firings changes by more than the belief does.
         is_carried = not isinstance(self.accrued, FiringCount)
         return LearnedCritic(
             self.stops,
             self._changes(believed, BELIEF if is_carried else believed),
-            tuple(cells),
+            tuple(belief.cells(table)),
             self.condition,
             3 * len(self.visited),
             belief.kind,

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from engine.gradient.polynomials import Basis, fit_least_squares, fit_logistic
-from engine.kernel.model import cell_name
-from engine.network.expressions import Expression, Number, call
+from engine.network.expressions import Expression, call
 
 Array = np.ndarray
 
@@ -20,11 +20,6 @@ class Belief(ABC):
     @abstractmethod
     def kind(self) -> str:
         """For the notes of a gradient."""
-
-    @property
-    @abstractmethod
-    def numbers(self) -> list[float]:
-        """What all cells share: a lane looks for them behind the coefficients."""
 
     @abstractmethod
     def fitted(self, counts: Array, targets: Array, following: Array | None) -> Array:
@@ -41,8 +36,16 @@ class Belief(ABC):
         """What is believed in states (n, S), (n,)."""
 
     @abstractmethod
+    def cells(self, table: Array) -> list[Array]:
+        """The numbers `_v0`, `_v1`, ... of a lane, of every cell or (1,) where all cells share one.
+
+        Args:
+            table: coefficients of every cell, (K, cells).
+        """
+
+    @abstractmethod
     def expression(self, names: Sequence[str]) -> Expression:
-        """The same for a lane: its coefficients are `_v0`, `_v1`, ..., then the numbers.
+        """The same for a lane, in terms of these numbers.
 
         Args:
             names: of the species.
@@ -61,11 +64,6 @@ class Polynomial(Belief):
         """Logistic or polynomial."""
         return "fitted logistic" if self.is_logistic else "fitted polynomial"
 
-    @property
-    def numbers(self) -> list[float]:
-        """Centres and scales."""
-        return self.basis.numbers
-
     def fitted(self, counts: Array, targets: Array, following: Array | None) -> Array:
         """Least squares, or the largest quasi-likelihood."""
         fit = fit_logistic if self.is_logistic else fit_least_squares
@@ -74,21 +72,13 @@ class Polynomial(Belief):
     def values(self, coefficients: Array, counts: Array) -> Array:
         """The function in states (n, S)."""
         value = self.basis.design(counts) @ coefficients
-        return logistic(value) if self.is_logistic else value
+        return expit(value) if self.is_logistic else value
+
+    def cells(self, table: Array) -> list[Array]:
+        """Coefficients of powers of x - centre, then the centres."""
+        return [*self.basis.of_differences(table), *self.basis.centre[:, np.newaxis]]
 
     def expression(self, names: Sequence[str]) -> Expression:
         """By Horner's scheme."""
-        number = len(self.basis.exponents)
-        found = self.basis.expression(names, [cell_name(i) for i in range(number)], number)
-        return logistic_expression(found) if self.is_logistic else found
-
-
-def logistic(value: Array) -> Array:
-    """1 / (1 + exp(-value))."""
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(value, -500, 500))))
-
-
-def logistic_expression(value: Expression) -> Expression:
-    """1 / (1 + exp(-value)) for a lane."""
-    one = Number(1.0)
-    return call("div", one, call("add", one, call("exp", call("neg", value))))
+        found = self.basis.expression(names)
+        return call("logistic", found) if self.is_logistic else found

@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from scipy.special import expit
 
 from engine.errors import InvalidInput
 from engine.gradient.arguments import Arguments
 from engine.gradient.backward_regression import BackwardRegression
-from engine.gradient.belief import Belief, logistic, logistic_expression
+from engine.gradient.belief import Belief
 from engine.gradient.critic import Critic, LearnedCritic
 from engine.gradient.outcome import Outcome
 from engine.gradient.polynomials import Basis
@@ -93,11 +94,6 @@ class Perceptron(Belief):
         """A network."""
         return f"network of {self.options.num_units} units"
 
-    @property
-    def numbers(self) -> list[float]:
-        """Centres and scales."""
-        return self.basis.numbers
-
     def _standardised(self, counts: Array) -> Array:
         return (counts[:, list(self.basis.species)] - self.basis.centre) * self.basis.scale
 
@@ -133,28 +129,27 @@ class Perceptron(Belief):
         """The network in states (n, S)."""
         z = self._standardised(counts)
         value = np.asarray(_output(coefficients, z, self.options.num_units, np))
-        return logistic(value) if self.is_probability else value
+        return np.asarray(expit(value)) if self.is_probability else value
+
+    def cells(self, table: Array) -> list[Array]:
+        """Coefficients, with W for x - centre in place of z, then the centres."""
+        units, size = self.options.num_units, len(self.basis.species)
+        scales = np.append(np.tile(self.basis.scale, units), np.ones(len(table) - units * size))
+        return [*(table * scales[:, np.newaxis]), *self.basis.centre[:, np.newaxis]]
 
     def expression(self, names: Sequence[str]) -> Expression:
         """Weights times tanh of the units' inputs."""
         units, size = self.options.num_units, len(self.basis.species)
         first = units * (size + 2) + 1
-        z = [
-            call(
-                "mul",
-                call("sub", Symbol(names[i]), Symbol(cell_name(first + k))),
-                Symbol(cell_name(first + size + k)),
-            )
-            for k, i in enumerate(self.basis.species)
-        ]
+        x = self.basis.differences(names, first)
         terms: list[Expression] = [Symbol(cell_name(first - 1))]
         for u in range(units):
-            inputs = [call("mul", Symbol(cell_name(u * size + k)), z[k]) for k in range(size)]
+            inputs = [call("mul", Symbol(cell_name(u * size + k)), x[k]) for k in range(size)]
             inner = call("add", Symbol(cell_name(units * size + u)), *inputs)
             weight = Symbol(cell_name(units * (size + 1) + u))
             terms.append(call("mul", weight, call("tanh", inner)))
         value = call("add", *terms)
-        return logistic_expression(value) if self.is_probability else value
+        return call("logistic", value) if self.is_probability else value
 
 
 def _output(weights: Any, z: Any, units: int, xp: Any) -> Any:

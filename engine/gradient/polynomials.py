@@ -64,52 +64,52 @@ class Basis:
                     columns = np.column_stack([columns, column])
         return Basis(tuple(species), centre, scale, tuple(exponents))
 
-    @property
-    def numbers(self) -> list[float]:
-        """Centres and scales, as the expression looks for them behind the coefficients."""
-        return [*self.centre.tolist(), *self.scale.tolist()]
-
     def design(self, counts: Array) -> Array:
         """The monomials of states (n, S), (n, K)."""
         z = (counts[:, list(self.species)] - self.centre) * self.scale
         return np.stack([np.prod(z[:, list(one)], axis=1) for one in self.exponents], axis=1)
 
-    def expression(
-        self, names: Sequence[str], coefficients: Sequence[str], first: int
-    ) -> Expression:
-        """The polynomial as an expression of counts, for a lane.
+    def of_differences(self, coefficients: Array) -> Array:
+        """Coefficients (K, n) of monomials of x_i - centre_i: a lane has no z to make then."""
+        factors = [np.prod(self.scale[list(one)]) for one in self.exponents]
+        return np.asarray(coefficients * np.array(factors)[:, np.newaxis])
+
+    def expression(self, names: Sequence[str]) -> Expression:
+        """The polynomial for a lane.
+
+        Its numbers are `of_differences`, then the centres.
 
         Args:
             names: of the species.
-            coefficients: symbols of the coefficients.
-            first: position of the first centre among the cells' numbers.
         """
-        size = len(self.species)
-        z = [
-            call(
-                "mul",
-                call("sub", Symbol(names[i]), Symbol(cell_name(first + k))),
-                Symbol(cell_name(first + size + k)),
-            )
+        named = {
+            tuple(one.count(k) for k in range(len(self.species))): Symbol(cell_name(m))
+            for m, one in enumerate(self.exponents)
+        }
+        return _horner(named, self.differences(names, len(self.exponents)))
+
+    def differences(self, names: Sequence[str], first: int) -> list[Expression]:
+        """x_i - centre_i, the first of which is a lane's number at this position.
+
+        The centre stands before the count, so that what a reaction changes is added to a difference
+        that all reactions share.
+        """
+        return [
+            call("add", call("neg", Symbol(cell_name(first + k))), Symbol(names[i]))
             for k, i in enumerate(self.species)
         ]
-        named = {
-            tuple(one.count(k) for k in range(size)): Symbol(name)
-            for name, one in zip(coefficients, self.exponents, strict=True)
-        }
-        return _horner(named, z)
 
 
-def _horner(terms: Mapping[tuple[int, ...], Expression], z: Sequence[Expression]) -> Expression:
+def _horner(terms: Mapping[tuple[int, ...], Expression], x: Sequence[Expression]) -> Expression:
     """The polynomial with as few products as it takes; `terms` are powers -> coefficient."""
-    if not z:
+    if not x:
         return next(iter(terms.values()))
     result: Expression = Number(0.0)
     for power in range(max(powers[0] for powers in terms), -1, -1):
         inner = {p[1:]: c for p, c in terms.items() if p[0] == power}
-        result = call("mul", result, z[0])
+        result = call("mul", result, x[0])
         if inner:
-            result = call("add", result, _horner(inner, z[1:]))
+            result = call("add", result, _horner(inner, x[1:]))
     return result
 
 

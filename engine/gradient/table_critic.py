@@ -121,11 +121,6 @@ class Table(Belief):
         """A table."""
         return "table of " + " x ".join([str(self.num_levels)] * len(self.species))
 
-    @property
-    def numbers(self) -> list[float]:
-        """Lowest levels, then scales."""
-        return [*self.lowest.tolist(), *self.scale.tolist()]
-
     def _design(self, counts: Array) -> Array:
         """Products of the ramps, (n, num_levels ** species)."""
         result = np.ones((len(counts), 1))
@@ -153,6 +148,10 @@ class Table(Belief):
     def values(self, coefficients: Array, counts: Array) -> Array:
         """The table in states (n, S)."""
         return np.asarray(self._design(counts) @ coefficients)
+
+    def cells(self, table: Array) -> list[Array]:
+        """Coefficients of the ramps, lowest levels, scales."""
+        return [*table, *self.lowest[:, np.newaxis], *self.scale[:, np.newaxis]]
 
     def expression(self, names: Sequence[str]) -> Expression:
         """Sums of products of ramps."""

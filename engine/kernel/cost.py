@@ -13,7 +13,7 @@ from engine.network.expressions import Call, Expression, walk
 # tallies (an AVX-512 processor): 2.0 ns, 0.48 a reaction, 0.11 a word and 0.014 an operation.
 STEP, PER_REACTION, PER_WORD = 140.0, 33.0, 8.0
 # Functions that are not one instruction.
-DEAR = {"div": 4, "exp": 12, "log": 12, "pow": 20, "tanh": 20, "sin": 20, "cos": 20}
+DEAR = {"div": 4, "exp": 12, "logistic": 22, "log": 12, "pow": 20, "tanh": 20, "sin": 20, "cos": 20}
 
 # Operations of a law, on average, from which on it pays to write propensities down: the laws of a
 # coupled pair have eight, and its steps took a tenth less. Mass action has one to three.

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from engine.kernel.materialise import Running, materialise
-from engine.kernel.random import estrin, minus_log, uniform
+from engine.kernel.random import uniform
+from engine.kinetics.elementary import estrin, minus_log
 
 # Below this mean the distribution is inverted term by term, above it by an expansion.
 INVERSION_BELOW = 5.0

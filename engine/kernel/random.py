@@ -8,11 +8,11 @@ any number of lanes, block length, chunk or thread; and a stalled lane needs no 
 because what its generator yields while it waits is never used.
 """
 
-from collections.abc import Sequence
-
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
+
+from engine.kinetics.elementary import minus_log
 
 Words = tuple[Array, Array, Array, Array]
 
@@ -114,45 +114,6 @@ def wait_and_share(state: Words) -> tuple[Array, Array, Words]:
     wait_bits, state = draw(state)
     choice_bits, state = draw(state)
     return exponential(wait_bits), fine_uniform(choice_bits, wait_bits), state
-
-
-# -log(1 + x) / x on [-1/3, 1/3], constant first: the polynomial of degree 7 whose largest relative
-# error, 2**-22.6, is smallest.
-_LOG_COEFFICIENTS = (
-    -9.999998478e-1,
-    4.999993075e-1,
-    -3.333794143e-1,
-    2.500845872e-1,
-    -1.979552785e-1,
-    1.640174809e-1,
-    -1.711080889e-1,
-    1.546858850e-1,
-)
-
-
-def minus_log(u: Array) -> Array:
-    """-log(u) of positive float32 numbers; relative error below 2**-21.
-
-    A polynomial in the mantissa on [2/3, 4/3), summed by Estrin's scheme: Horner's chain of
-    operations, each waiting for the last, took a tenth of a step of the direct method.
-    """
-    word = lax.bitcast_convert_type(u, jnp.int32)
-    exponent = (word - jnp.int32(0x3F2AAAAB)) >> jnp.int32(23)
-    mantissa = lax.bitcast_convert_type(word - (exponent << jnp.int32(23)), jnp.float32)
-    x = mantissa - jnp.float32(1)
-    series = estrin(_LOG_COEFFICIENTS, x)
-    return series * x + exponent.astype(jnp.float32) * jnp.float32(-0.69314718056)
-
-
-def estrin(coefficients: Sequence[float], x: Array) -> Array:
-    """A polynomial, constant first: as many dependent steps as the logarithm of its degree."""
-    terms, power = [jnp.float32(c) for c in coefficients], x
-    while len(terms) > 1:
-        pairs = zip(terms[::2], terms[1::2], strict=False)
-        rest = terms[-1:] if len(terms) % 2 else []
-        terms = [low + high * power for low, high in pairs] + rest
-        power = power * power
-    return terms[0]
 
 
 def exponential(bits: Array) -> Array:

@@ -5,6 +5,11 @@ from functools import reduce
 from itertools import pairwise
 from typing import Any
 
+import jax
+import numpy as np
+from scipy.special import expit
+
+from engine.kinetics.elementary import logistic
 from engine.network.expressions import COMPARISONS, LOGICAL, Call, Expression, Number, Symbol
 
 Array = Any
@@ -49,13 +54,10 @@ def apply(node: Call, arguments: list[Array], xp: Any, dtype: Any) -> Array:
         return reduce(xp.logical_and, pairs)
     if node.function == "pow":
         return _power(node, numbers, xp)
-    return reduce_or_apply(node.function, numbers, xp)
-
-
-def reduce_or_apply(function: str, numbers: list[Array], xp: Any) -> Array:
-    """An n-ary function folded from the left, or a plain one applied."""
-    operation = getattr(xp, _NAMES.get(function, function))
-    if function in ("add", "mul", "min", "max"):
+    if node.function == "logistic":
+        return _logistic(numbers[0], xp, dtype)
+    operation = getattr(xp, _NAMES.get(node.function, node.function))
+    if node.function in ("add", "mul", "min", "max"):
         return reduce(operation, numbers)
     return operation(*numbers)
 
@@ -94,6 +96,13 @@ def _power(node: Call, numbers: list[Array], xp: Any) -> Array:
     if isinstance(exponent, Number) and exponent.value in (2.0, 3.0, 4.0):
         return reduce(xp.multiply, [numbers[0]] * int(exponent.value))
     return xp.power(*numbers)
+
+
+def _logistic(x: Array, xp: Any, dtype: Any) -> Array:
+    """In the float32 of lanes with half of the operations."""
+    if xp is np:
+        return expit(x)
+    return logistic(x) if dtype == np.float32 else jax.nn.sigmoid(x)
 
 
 def _piecewise(arguments: list[Array], xp: Any, dtype: Any) -> Array:

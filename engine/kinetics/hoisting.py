@@ -142,7 +142,7 @@ def is_nonnegative(
     def is_proved(argument: Expression) -> bool:
         return is_nonnegative(argument, counts, signed)
 
-    if function in ("exp", "sqrt", "abs", "lt", "le", "gt", "ge", "eq", "ne"):
+    if function in ("exp", "logistic", "sqrt", "abs", "lt", "le", "gt", "ge", "eq", "ne"):
         return True
     if function in ("and", "or", "not", "xor"):
         return True

@@ -28,7 +28,7 @@ Interval = tuple[Array, Array]
 
 _INCREASING = frozenset(
     ["exp", "log", "log10", "log2", "sqrt", "floor", "ceil", "atan", "sinh", "tanh", "asin"]
-)
+) | {"logistic"}
 _BOUNDED = frozenset({"sin", "cos"})
 BOUNDABLE = (
     _INCREASING

@@ -206,6 +206,7 @@ _RULES: dict[str, Rule] = {
     "min": _extremum,
     "max": _extremum,
     "exp": _outer("exp(u)"),
+    "logistic": _outer("logistic(u) * logistic(-u)"),
     "log": _outer("1 / u"),
     "log10": _outer(f"1 / (u * {math.log(10.0)!r})"),
     "log2": _outer(f"1 / (u * {math.log(2.0)!r})"),

@@ -64,6 +64,11 @@ def _piecewise(*arguments: float) -> float:
     return arguments[-1] if otherwise else math.nan
 
 
+def _logistic(x: float) -> float:
+    """1 / (1 + exp(-x)), without an exponential that overflows."""
+    return 1.0 / (1.0 + math.exp(-x)) if x > 0 else math.exp(x) / (1.0 + math.exp(x))
+
+
 def _chain(compare: Callable[[float, float], bool]) -> Callable[..., float]:
     return lambda *a: float(all(compare(x, y) for x, y in pairwise(a)))
 
@@ -76,6 +81,7 @@ FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "pow": lambda a, b: a**b,
     "neg": lambda a: -a,
     "exp": math.exp,
+    "logistic": _logistic,
     "log": math.log,
     "log10": math.log10,
     "log2": math.log2,
@@ -111,7 +117,7 @@ FUNCTIONS: Mapping[str, Callable[..., float]] = {
 COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
 LOGICAL = frozenset({"and", "or", "xor", "not"})
 _ARITY = {
-    **{name: (1, 1) for name in ("neg", "exp", "log", "log10", "log2")},
+    **{name: (1, 1) for name in ("neg", "exp", "logistic", "log", "log10", "log2")},
     **{name: (1, 1) for name in ("sqrt", "abs", "floor", "ceil")},
     **{name: (1, 1) for name in ("sin", "cos", "tan", "asin", "acos", "atan", "not")},
     **{name: (1, 1) for name in ("sinh", "cosh", "tanh")},

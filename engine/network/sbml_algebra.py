@@ -17,7 +17,7 @@ from engine.network.expressions import (
 )
 
 ZERO, ONE = Number(0.0), Number(1.0)
-_NEVER_NEGATIVE = COMPARISONS | LOGICAL | {"exp", "abs", "sqrt", "cosh"}
+_NEVER_NEGATIVE = COMPARISONS | LOGICAL | {"exp", "logistic", "abs", "sqrt", "cosh"}
 
 
 def tidy(expression: Expression) -> Expression:

@@ -269,6 +269,9 @@ def to_math(expression: Expression) -> libsbml.ASTNode:
         return node
     arguments = list(expression.arguments)
     function = expression.function
+    if function == "logistic":
+        below = call("add", Number(1.0), call("exp", call("neg", arguments[0])))
+        return to_math(_inverse(below))
     if function in ("log10", "log2"):
         node.setType(libsbml.AST_FUNCTION_LOG)
         arguments.insert(0, Number(10.0 if function == "log10" else 2.0))

@@ -21,6 +21,7 @@ LAWS = [
     "(L - 3)^3 + (L - 3)^2 + 40",
     "(1 - L) * (2 - t)",
     "cos(t) * L - sin(L)",
+    "logistic(L - 2) * k",
     "floor(L) + ceil(t) + atan(L) + tanh(L)",
     "(L == 3) + (L != 3) + xor(L > 1, t > 2)",
 ]

@@ -12,6 +12,7 @@ FORMULAS = [
     "v * (x / k)^n / (1 + (x / k)^n)",
     "v / (1 + (x / n)^k)",
     "exp(-k * x) - log(k) + sqrt(k + x)",
+    "logistic(k * x - 4)",
     "log10(k) * log2(k + 1) - -k",
     "sin(k) * cos(k) / tan(k)",
     "asin(k / 9) + acos(k / 9) + atan(k)",

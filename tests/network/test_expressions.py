@@ -44,6 +44,7 @@ TEXTS = {
     "min(a, b, c) + max(a, b, c)": 3.5,
     "power(a, 2) + rem(a, b)": 10.0,
     "sin(0) + cos(0) + tan(0) + asin(0) + acos(1) + atan(0)": 1.0,
+    "logistic(0) + logistic(800) + logistic(-800)": 1.5,
     "sinh(0) + cosh(0) + tanh(0)": 1.0,
     "time * 2": 3.0,
     "True + False": 1.0,

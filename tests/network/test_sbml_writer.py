@@ -34,7 +34,9 @@ EVERYTHING = ReactionNetwork(
         Reaction("B -> 2 A", MassAction("q"), name="un/bind"),
         Reaction("S + C -> A", HillInhibition("n", 3, 2, "B"), name="A"),
         Reaction("0 -> A", Formula("piecewise(log10(total + 10), A < 50 and not B > 3, sqrt(D))")),
-        Reaction("A -> 0", Formula("one * log2(A + 1) * max(k, q, 0.5) + rem(B, 4) * exp(-time)")),
+        Reaction(
+            "A -> 0", Formula("logistic(A) * log2(A + 1) * max(k, q, 0.5) + rem(B, 4) * exp(-time)")
+        ),
         Reaction("A -> B", Formula("abs(A - B) * min(1, level) * tanh(w) + floor(A / 3)^1.5")),
     ],
     events=[
