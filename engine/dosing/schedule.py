@@ -242,17 +242,26 @@ def _layout(responses: Mapping[str, ModalResponse | ModalTangent]) -> InputLayou
     for name, response in responses.items():
         if isinstance(response, ModalTangent) and response.like not in names:
             raise InvalidInput(f"input '{name}' is the tangent of '{response.like}', which is none")
-    likes = [name if r.like is None else r.like for name, r in responses.items()]
-    alike = tuple(
-        names.index(like if like in names else own) for own, like in zip(names, likes, strict=True)
-    )
     return InputLayout(
         names,
         tuple(r.num_modes for r in responses.values()),
-        alike,
+        tuple(names.index(_first_like(name, responses)) for name in names),
         frozenset(name for name, r in responses.items() if isinstance(r, ModalTangent)),
         frozenset(name for name, r in responses.items() if r.is_signed),
     )
+
+
+def _first_like(name: str, responses: Mapping[str, ModalResponse | ModalTangent]) -> str:
+    """The input that one says it decays like, or the first whose rates are the same.
+
+    The two systems of a coupled pair have the same drugs: lanes need their exponentials once.
+    """
+    own = responses[name]
+    if own.like is not None:
+        return own.like if own.like in responses else name
+    standing = (n for n, other in responses.items() if isinstance(other, ModalResponse))
+    same = (n for n in standing if np.array_equal(responses[n].rates, own.rates))
+    return next(same, name)
 
 
 def _decay_rates(response: ModalResponse | ModalTangent) -> Array:

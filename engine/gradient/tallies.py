@@ -181,15 +181,16 @@ def _mean_rates(interval: Interval, observe: Observe, number: int) -> list[Array
     if not interval.is_moving:
         values = interval.at(0.0)
         return [observe(values, part) for part in range(number)]
-    means = interval.average()
-    # Never the beginning: at a stop the hat of a time warp turns.
+    if all(map(interval.is_affine, range(number))):
+        means = interval.average()
+        return [observe(means, part) for part in range(number)]
+    # Stops lie close for all parts then, and means would ask for as many exponentials again. Never
+    # the beginning: at a stop the hat of a time warp turns.
     end = interval.at(1.0) if interval.end is None else interval.end
     points = [*map(interval.at, INSIDE), end]
     weights = (*WEIGHTS_INSIDE, WEIGHT_END)
 
     def mean(part: int) -> Array:
-        if interval.is_affine(part):
-            return observe(means, part)
         terms = [jnp.float32(w) * observe(p, part) for w, p in zip(weights, points, strict=True)]
         return reduce(operator.add, terms)
 

@@ -80,7 +80,7 @@ def bounds_over(
         low, high = (_total(ends) for ends in zip(*terms, strict=True))
         if len(terms) > 1:
             # Modes of both signs cancel: their sum is off by the rounding of the largest.
-            size = _total([jnp.maximum(jnp.abs(a), jnp.abs(b)) for a, b in terms])
+            size = _total([_higher(jnp.abs(a), jnp.abs(b)) for a, b in terms])
             margin = jnp.float32(ROUNDING) * size
             low, high = low - margin, high + margin
         result[name] = (_clipped(layout, name, low), _clipped(layout, name, high))
@@ -170,11 +170,23 @@ def _bounds(
         ends = [(amplitude - growth * s) * decay[source].plain for s in times for decay in decays]
     else:
         ends = [_mode(layout, levels, entry, decay) for decay in decays]
-    return reduce(jnp.minimum, ends), reduce(jnp.maximum, ends)
+    return reduce(_lower, ends), reduce(_higher, ends)
 
 
 def _clipped(layout: InputLayout, name: str, value: Array) -> Array:
-    return value if name in layout.signed else jnp.maximum(value, jnp.float32(0))
+    return value if name in layout.signed else jnp.where(value < 0, jnp.float32(0), value)
+
+
+# An operation each, and `jnp.minimum` three, as it also hands on an a that is no number. Ends of a
+# mode are numbers both, or neither is.
+
+
+def _lower(a: Array, b: Array) -> Array:
+    return jnp.where(a < b, a, b)
+
+
+def _higher(a: Array, b: Array) -> Array:
+    return jnp.where(a > b, a, b)
 
 
 def _total(terms: Sequence[Array]) -> Array:

@@ -319,3 +319,17 @@ def test_unknown_inputs_and_negative_times_have_no_concentration():
         concentration(schedule, "IL22", TS)
     with pytest.raises(InvalidInput, match="a time before 0"):
         concentration(schedule, "IL2", [-1.0])
+
+
+def test_inputs_with_the_same_decay_rates_share_them():
+    def alike(first, second, num_patients: int = 1) -> tuple[int, ...]:
+        inputs = {"IL2": first, "IL6": second}
+        return compiled(None, inputs, num_patients).layout.alike
+
+    assert alike(IL2, OneCompartment(2.0, 4.0)) == (0, 0)
+    assert alike(IL2, OneCompartment(1.0, 2.0 * (1 + 1e-12))) == (0, 1)
+    assert alike(IL2, IL6) == (0, 1)
+    volumes = np.array([2.0, 3.0])
+    assert alike(OneCompartment(1.0, volumes), OneCompartment(0.5, volumes / 2), 2) == (0, 0)
+    assert alike(OneCompartment(1.0, volumes), OneCompartment(1.0, 2.0), 2) == (0, 1)
+    assert alike(ConstantLevel(1.0), ConstantLevel(2.0)) == (0, 0)
