@@ -17,9 +17,9 @@ from engine.ensemble import Ensemble
 from engine.gradient.arguments import Arguments
 from engine.gradient.outcome import Outcome
 from engine.kernel.tallies import FiringCount, Tally
-from engine.kinetics.smaller import smaller
+from engine.kinetics.smaller import excess, smaller
 from engine.network.events import AssignmentRule, Event
-from engine.network.expressions import TIME, Expression, Symbol, call, substitute
+from engine.network.expressions import TIME, Expression, Symbol, substitute
 from engine.network.network import ReactionNetwork
 from engine.network.rate_laws import Formula
 from engine.network.reactions import Reaction
@@ -84,9 +84,6 @@ def _network(network: ReactionNetwork, rename: _Renaming) -> ReactionNetwork:
 
 def _split(reaction: Reaction, rename: _Renaming) -> tuple[Reaction, ...]:
     a, b = reaction.propensity, rename.expression(reaction.propensity)
-    # The partition of the rates is most of a step. What is left of a is max(a - b, 0) too, which
-    # takes three times the operations.
-    least = smaller(a, b)
     left, right = _side(reaction.reactants), _side(reaction.products)
     left2, right2 = _side(reaction.reactants, rename), _side(reaction.products, rename)
     both = f"{_joined(left, left2)} -> {_joined(right, right2)}"
@@ -94,13 +91,13 @@ def _split(reaction: Reaction, rename: _Renaming) -> tuple[Reaction, ...]:
     return (
         Reaction(
             f"{left or '0'} -> {right or '0'}",
-            Formula(call("sub", a, least)),
+            Formula(excess(a, b)),
             f"{name}__1",
         ),
-        Reaction(both, Formula(least), name),
+        Reaction(both, Formula(smaller(a, b)), name),
         Reaction(
             f"{left2 or '0'} -> {right2 or '0'}",
-            Formula(call("sub", b, least)),
+            Formula(excess(b, a)),
             name + MARK,
         ),
     )

@@ -8,7 +8,7 @@ k / (N_A V), whose factors overflow float32, exact, and leaves `c * x * (x - 1)`
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from engine.kinetics.smaller import parts_of_smallest
+from engine.kinetics.smaller import parts_of_excess, parts_of_smallest
 from engine.network.expressions import Call, Expression, Number, Symbol, call, symbols
 
 
@@ -146,6 +146,8 @@ def is_nonnegative(
         return True
     if function in ("and", "or", "not", "xor"):
         return True
+    if parts_of_excess(expression):
+        return True
     if function == "sub":
         # What exceeds the smallest of some, of which it is one.
         return arguments[0] in (parts_of_smallest(arguments[1]) or ())
@@ -172,8 +174,26 @@ def _is_falling_factor(
     return False
 
 
-def vanishes_below(expression: Expression, name: str, required: int) -> bool:
-    """Whether the value is provably 0 where the count `name` is below `required`."""
+def vanishes_below(
+    expression: Expression,
+    name: str,
+    required: int,
+    counts: frozenset[str] = frozenset(),
+    signed: frozenset[str] = frozenset(),
+) -> bool:
+    """Whether the value is provably not above 0 where the count `name` is below `required`.
+
+    Args:
+        expression: a rate law.
+        name: of a count.
+        required: how many molecules.
+        counts, signed: as for `is_nonnegative`.
+    """
+    if parts := parts_of_smallest(expression):
+        return any(vanishes_below(part, name, required, counts, signed) for part in parts)
+    if pair := parts_of_excess(expression):
+        is_proved = is_nonnegative(pair[1], counts, signed)
+        return is_proved and vanishes_below(pair[0], name, required, counts, signed)
     return all(_at(expression, name, float(count)) == Number(0.0) for count in range(required))
 
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from engine.kinetics.evaluate import apply, evaluate
-from engine.kinetics.smaller import parts_of_smallest
+from engine.kinetics.smaller import ZERO, parts_of_excess, parts_of_smallest
 from engine.network.expressions import (
     COMPARISONS,
     LOGICAL,
@@ -76,6 +76,8 @@ def bounds(
     if parts := parts_of_smallest(expression):
         # Tighter than the hull of the branches.
         expression = Call("min", parts)
+    elif pair := parts_of_excess(expression):
+        expression = Call("max", (ZERO, Call("sub", pair)))
     arguments = [bounds(a, values, moving, xp, dtype) for a in expression.arguments]
     if expression.function not in LOGICAL and expression.function != "piecewise":
         arguments = _numbers(arguments, xp, dtype)

@@ -91,7 +91,8 @@ class Program:
             required = tuple(
                 (name, -changed[name])
                 for name in reaction.reactants
-                if changed.get(name, 0) < 0 and not vanishes_below(whole, name, -changed[name])
+                if changed.get(name, 0) < 0
+                and not vanishes_below(whole, name, -changed[name], counts, signed)
             )
             is_signed = not is_nonnegative(whole, counts, signed)
             guards.append(Guard(is_signed, required))

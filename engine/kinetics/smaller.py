@@ -1,10 +1,12 @@
-"""The smaller of two numbers by one comparison.
+"""The smaller of two numbers, and what the first exceeds the second by, in few operations.
 
-`min` also hands on a first argument that is no number, at three times the operations; here that is
-left to whoever uses the first as well.
+`min` and `max` also hand on a first argument that is no number, at three times the operations; the
+smaller leaves that to whoever uses the first as well.
 """
 
-from engine.network.expressions import Call, Expression, call
+from engine.network.expressions import Call, Expression, Number, call
+
+ZERO = Number(0.0)
 
 
 def smaller(a: Expression, b: Expression) -> Expression:
@@ -24,5 +26,29 @@ def parts_of_smallest(expression: Expression) -> tuple[Expression, ...] | None:
         case Call("min", parts):
             return parts
         case Call("piecewise", (a, Call("lt", pair), b)) if pair == (a, b):
+            return a, b
+    return None
+
+
+def excess(a: Expression, b: Expression) -> Expression:
+    """a - b where a is above b, otherwise 0.
+
+    Not a less the smaller of both: compilers make a comparison and a masked difference of that.
+
+    Example:
+        >>> from engine.network.expressions import parse
+        >>> str(excess(parse("x"), parse("y")))
+        'piecewise(0, x - y < 0, x - y)'
+    """
+    difference = call("sub", a, b)
+    return call("piecewise", ZERO, call("lt", difference, ZERO), difference)
+
+
+def parts_of_excess(expression: Expression) -> tuple[Expression, Expression] | None:
+    """What exceeds what, of an `excess`; None where it is written as something else."""
+    match expression:
+        case Call("piecewise", (zero, Call("lt", (Call("sub", (a, b)) as left, below)), right)) if (
+            left == right and zero == below == ZERO
+        ):
             return a, b
     return None

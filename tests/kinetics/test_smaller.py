@@ -1,12 +1,12 @@
-"""The smaller of two rates: its bounds are those of `min`, and no rate falls below it."""
+"""The smaller of two rates and what one exceeds it by: values, bounds, what is proved of them."""
 
 import numpy as np
 import pytest
 
 from engine.kinetics.evaluate import evaluate
-from engine.kinetics.hoisting import is_nonnegative, separated
+from engine.kinetics.hoisting import is_nonnegative, separated, vanishes_below
 from engine.kinetics.intervals import bounds
-from engine.kinetics.smaller import parts_of_smallest, smaller
+from engine.kinetics.smaller import excess, parts_of_excess, parts_of_smallest, smaller
 from engine.network.expressions import call, parse
 
 X, Y = parse("k * x"), parse("k2 * y + 1")
@@ -37,6 +37,41 @@ def test_no_rate_falls_below_it(least: object) -> None:
         assert is_nonnegative(call("sub", rate, least), COUNTS)
     assert not is_nonnegative(call("sub", parse("k * y"), least), COUNTS)
     assert not is_nonnegative(call("sub", X, Y), COUNTS)
+
+
+def test_an_excess_and_the_smaller_make_the_whole() -> None:
+    rng = np.random.default_rng(2)
+    values = dict(zip(("k", "x", "k2", "y"), rng.uniform(0, 3, (4, 200)), strict=True))
+    values["x"][:3] = np.nan
+    found = evaluate(excess(X, Y), values, np, np.float64)
+    whole, other = (evaluate(law, values, np, np.float64) for law in (X, Y))
+    np.testing.assert_array_equal(found, np.maximum(whole - other, 0.0))
+    assert np.all(np.isnan(found[:3])) and np.any(found == 0) and np.any(found > 0)
+    least = evaluate(smaller(X, Y), values, np, np.float64)
+    np.testing.assert_allclose(found[3:] + least[3:], whole[3:], rtol=1e-14)
+
+
+def test_bounds_of_an_excess_are_those_of_the_maximum() -> None:
+    moving = {"x": (1.0, 2.0), "y": (0.2, 5.0)}
+    values = {"k": 2.0, "k2": 1.0}
+    found = bounds(excess(X, Y), values, moving, np, np.float64)
+    assert found == pytest.approx((0.0, 4.0 - 1.2))
+
+
+def test_what_is_proved_of_an_excess() -> None:
+    signed = parse("x - 3")
+    assert parts_of_excess(excess(X, Y)) == (X, Y)
+    assert (
+        parts_of_excess(call("piecewise", parse("1"), parse("x - y < 0"), parse("x - y"))) is None
+    )
+    assert is_nonnegative(excess(X, signed), COUNTS)
+    # Where there is no x nothing exceeds what is at least 0; it may exceed what is less.
+    assert vanishes_below(excess(X, Y), "x", 1, COUNTS)
+    assert not vanishes_below(excess(X, signed), "x", 1, COUNTS)
+    assert not vanishes_below(excess(Y, X), "x", 1, COUNTS)
+    # The smaller is at most 0 where one is.
+    assert vanishes_below(smaller(X, Y), "x", 1) and vanishes_below(smaller(Y, X), "x", 1)
+    assert not vanishes_below(smaller(X, Y), "y", 1)
 
 
 @pytest.mark.parametrize(
