@@ -94,12 +94,9 @@ class Perceptron(Belief):
         """A network."""
         return f"network of {self.options.num_units} units"
 
-    def _standardised(self, counts: Array) -> Array:
-        return (counts[:, list(self.basis.species)] - self.basis.centre) * self.basis.scale
-
     def fitted(self, counts: Array, targets: Array, following: Array | None) -> Array:
         """Adam on the squared error, or on the cross entropy of probabilities."""
-        z = self._standardised(counts).astype(np.float32)
+        z = self.basis.standardised(counts).astype(np.float32)
         steps = self.options.num_steps
         if following is None:
             steps, following = FIRST_FACTOR * steps, self._beginning(z.shape[1], targets)
@@ -127,7 +124,7 @@ class Perceptron(Belief):
 
     def values(self, coefficients: Array, counts: Array) -> Array:
         """The network in states (n, S)."""
-        z = self._standardised(counts)
+        z = self.basis.standardised(counts)
         value = np.asarray(_output(coefficients, z, self.options.num_units, np))
         return np.asarray(expit(value)) if self.is_probability else value
 

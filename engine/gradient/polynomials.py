@@ -64,9 +64,13 @@ class Basis:
                     columns = np.column_stack([columns, column])
         return Basis(tuple(species), centre, scale, tuple(exponents))
 
+    def standardised(self, counts: Array) -> Array:
+        """z of states (n, S), a column for each species that is used."""
+        return np.asarray((counts[:, list(self.species)] - self.centre) * self.scale)
+
     def design(self, counts: Array) -> Array:
         """The monomials of states (n, S), (n, K)."""
-        z = (counts[:, list(self.species)] - self.centre) * self.scale
+        z = self.standardised(counts)
         return np.stack([np.prod(z[:, list(one)], axis=1) for one in self.exponents], axis=1)
 
     def of_differences(self, coefficients: Array) -> Array:

@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 from engine.kinetics.evaluate import apply, evaluate
-from engine.kinetics.smaller import ZERO, parts_of_excess, parts_of_smallest
+from engine.kinetics.smaller import parts_of_excess, parts_of_smallest
+from engine.network.derivatives import ZERO
 from engine.network.expressions import (
     COMPARISONS,
     LOGICAL,

@@ -4,9 +4,8 @@
 smaller leaves that to whoever uses the first as well.
 """
 
-from engine.network.expressions import Call, Expression, Number, call
-
-ZERO = Number(0.0)
+from engine.network.derivatives import ZERO
+from engine.network.expressions import Call, Expression, call
 
 
 def smaller(a: Expression, b: Expression) -> Expression:
