@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for, and the strictest promotion rules for all of them."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Tracing makes many small objects that stay: Python would walk through them 10,000 times, a
+# twentieth of the suite's time.
+gc.set_threshold(50_000)
 
 
 # Every compiled function maps some pages of its own; Linux allows a process 65,530 mappings, and

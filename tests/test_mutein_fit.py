@@ -87,6 +87,7 @@ def simulated(folder, example):
     ).to_csv(folder / example.RECEPTORS, index=False)
 
 
+@pytest.mark.full
 def test_known_constants_and_held_out_muteins_of_simulated_data(example, tmp_path, capsys):
     """The twin predicts the held-out muteins with their affinities swapped, and must fail."""
     simulated(tmp_path, example)

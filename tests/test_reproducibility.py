@@ -83,7 +83,7 @@ def test_lanes_and_blocks(base: engine.Ensemble, lanes: int, block: int) -> None
     assert_same(simulated(method=engine.Direct(lanes=lanes, block=block)), base)
 
 
-@pytest.mark.parametrize("chunk", [64, 256])
+@pytest.mark.parametrize("chunk", [pytest.param(64, marks=pytest.mark.full), 256])
 def test_chunks(base: engine.Ensemble, monkeypatch, chunk: int) -> None:
     monkeypatch.setattr(execute, "SMALLEST_CHUNK", min(chunk, 128))
     with drivers.using(drivers.XLA._replace(largest_chunk=chunk)):

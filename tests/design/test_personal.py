@@ -106,6 +106,7 @@ def is_good(design: Design) -> bool:
     )
 
 
+@pytest.mark.full
 def test_the_known_policy_is_found() -> None:
     options = replace(QUICK, estimator=ScoreFunction())
     design = optimise_policy(problem(EXPONENT), options, seed=1)

@@ -77,6 +77,7 @@ def test_a_course_is_the_closed_form_and_its_fit_the_truth():
     assert found["sd"] == pytest.approx(0.01, rel=1e-3)  # no noise: at its bound
 
 
+@pytest.mark.full
 def test_linear_noise_is_exact_for_moments_of_a_linear_network():
     rng = np.random.default_rng(8)
     cells = {"X": [rng.poisson(m, size=400) for m in mean_at(40.0, 0.8)]}

@@ -313,6 +313,7 @@ def test_a_continuation_finds_the_states_at_rest(switched):
     np.testing.assert_allclose(rest[0], (4 * 0.5 / 1.8, 4 * 1.3 / 1.8, 0.2 / 0.7), rtol=1e-9)
 
 
+@pytest.mark.full
 def test_rest_that_remembers_its_start_is_differentiated_along_the_path(tmp_path):
     # X is lost to an enzyme that vanishes: every X is at rest without it, and Newton's matrix is
     # singular. X ends at x0 exp(-k e0 / g).
@@ -405,6 +406,7 @@ def test_an_integrated_rest_agrees_with_the_implicit_one(switched):
     np.testing.assert_allclose(slopes[1], slopes[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.full
 def test_an_explosion_and_a_law_without_a_value_are_infinite_not_wrong(tmp_path):
     # dA/dt = k A^2 from 1 explodes at 1 / k; dB/dt = -(p - time)^0.5 / 10 has no value after p; and
     # the slope of C^h by h at C = 0 is 0, not 0 times log 0.

@@ -69,6 +69,7 @@ def test_the_fit_is_the_regression(fitted):
     assert fit.fits.num_at_best(1e-3) >= 4
 
 
+@pytest.mark.full
 def test_a_start_has_the_best_noise_of_its_path(path):
     """Noise moves no state: its best value is the root mean square of the residuals."""
     objective = PetabObjective(engine.read_petab(path))

@@ -89,6 +89,7 @@ def test_value_and_gradient_are_the_closed_form():
     assert np.any(np.abs(mean[1:] - slopes(snapshots, AT, widths_at=AT)) > bound[1:])
 
 
+@pytest.mark.full
 def test_a_descent_finds_the_best_parameters():
     snapshots = cells(TRUTH, 2)
     best = minimize(

@@ -60,6 +60,7 @@ def test_an_open_profile_says_what_to_do():
         profile_likelihood(objective, point, "c")
 
 
+@pytest.mark.full
 def test_bootstrap_has_the_standard_errors_of_the_information(tmp_path):
     ts = np.linspace(0.2, 4.0, 40)
     truth = 3.0 * np.exp(-0.6 * ts)

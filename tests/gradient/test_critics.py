@@ -58,7 +58,11 @@ INFUSED = {"regimen": engine.Regimen(engine.Dose(20.0, 1.0, into="X", duration=1
 
 @pytest.mark.parametrize(
     ("outcome", "options"),
-    [(CASES["birth-death P"][1], {}), (PASSAGE, {}), (CASES["birth-death P"][1], INFUSED)],
+    [
+        (CASES["birth-death P"][1], {}),
+        pytest.param(PASSAGE, {}, marks=pytest.mark.full),
+        (CASES["birth-death P"][1], INFUSED),
+    ],
     ids=["final value", "first passage", "infused"],
 )
 def test_a_belief_kept_from_event_to_event_is_the_belief(

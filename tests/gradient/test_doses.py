@@ -56,11 +56,8 @@ def switching(estimator: Any, wrt: Any, num: int) -> engine.gradient.Gradient:
     )
 
 
-@pytest.mark.parametrize(
-    "names",
-    [("gain", "second"), pytest.param(tuple(SLOPES), marks=pytest.mark.full)],
-    ids=["two", "all"],
-)
+@pytest.mark.full
+@pytest.mark.parametrize("names", [("gain", "second"), tuple(SLOPES)], ids=["two", "all"])
 def test_a_bistable_switch_with_two_doses(names: tuple[str, ...]) -> None:
     truth = np.array([SLOPES[name] for name in names])
     wrt = [TARGETS[name] for name in names]

@@ -162,6 +162,7 @@ def test_an_infusion_into_a_species_has_no_moments(monkeypatch: pytest.MonkeyPat
     assert differ(found, asked.estimate())
 
 
+@pytest.mark.full
 def test_where_too_much_fires_between_stops_the_sums_are_added_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -231,6 +231,7 @@ def langevin_slopes(model, dt: float, wrt, end: float, outcome=None, num: int = 
     )
 
 
+@pytest.mark.full
 def test_langevin_paths_keep_what_is_conserved_at_zero() -> None:
     """X comes to 0 on the way: a guard of each species alone makes more of both together."""
     model = network({"X": 20, "Y": 0}, [("X -> Y", 1.0)])
@@ -240,6 +241,7 @@ def test_langevin_paths_keep_what_is_conserved_at_zero() -> None:
     assert found.gradient == pytest.approx([1.0], abs=1e-3)
 
 
+@pytest.mark.full
 def test_a_langevin_tangent_passes_a_species_that_is_empty() -> None:
     """Nothing happens until the dose at 1: X(0) decays on the mean, as it does later."""
     model = network({"X": 0}, [("X -> 0", 1.0)])
@@ -250,6 +252,7 @@ def test_a_langevin_tangent_passes_a_species_that_is_empty() -> None:
     assert not check_gradient(found, np.array([1.05 * 0.99**200]), np.array([1e-4]))
 
 
+@pytest.mark.full
 def test_langevin_paths_say_which_step_is_needed() -> None:
     """X lives 0.1: a step of 0.3 would take three times what there is."""
     model = network({"X": 1000}, [("0 -> X", 10_000.0), ("X -> 0", 10.0)])

@@ -78,7 +78,7 @@ def is_alike(estimator: Estimator, problem: Problem) -> bool:
     [
         ScoreFunction(),
         ScoreFunction(is_squared=True, is_reward_to_go=False),
-        RandomPerturbation(),
+        pytest.param(RandomPerturbation(), marks=pytest.mark.full),
         pytest.param(MartingaleCritic(), marks=pytest.mark.full),
     ],
     ids=["score", "squares", "perturbed", "critic"],

@@ -111,10 +111,7 @@ def simulated(name: str) -> engine.Ensemble:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name in ("lines", "fitted critic") else pytest.param(name, marks=pytest.mark.full)
-        for name in RUNS
-    ],
+    [name if name == "lines" else pytest.param(name, marks=pytest.mark.full) for name in RUNS],
 )
 def test_the_kernel_adds_up_what_the_loop_does(name: str) -> None:
     loop = simulated(name)

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import stats
 
 import engine
@@ -64,6 +65,7 @@ def test_due_up_to_rounding() -> None:
     assert clock.has_come(pair(2.0), pair(1.0))
 
 
+@pytest.mark.full
 def test_fast_process_over_a_long_horizon() -> None:
     """Rate 4e3 to t = 4096 in one segment: a float32 clock, of 5e-4 there, would gain events."""
     model = network({"X": 0}, [("0 -> X", 4e3)])

@@ -422,6 +422,7 @@ def test_assignments_that_are_no_counts() -> None:
         run(model, [0.5, 2.0], values.size, params=params)
 
 
+@pytest.mark.full
 def test_delays_and_variables_that_are_no_numbers() -> None:
     """A negative or undefined delay, and a variable set to NaN, end the lane with a status."""
     for delay, value, status in (

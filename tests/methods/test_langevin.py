@@ -161,6 +161,7 @@ def test_a_step_that_is_too_long_says_which_one_is_needed() -> None:
     assert abs(fine["X"].mean() / (9e5 / 993.3) - 1) < 0.02
 
 
+@pytest.mark.full
 def test_vilar_is_never_wrong_in_silence(shared: Path) -> None:
     """The circadian clock's repressor binds its activator within a step of 0.1."""
     model = engine.read_sbml(shared / "reference_models" / "vilar.xml")

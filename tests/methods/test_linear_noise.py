@@ -256,6 +256,7 @@ def test_through_simulate_chunks_and_to_xarray():
     assert "covariances" not in run(CASCADE, TS, 1, method=engine.ODE()).to_xarray()
 
 
+@pytest.mark.full
 def test_chunks_of_rows_are_joined(monkeypatch):
     monkeypatch.setattr(engine.execute, "ODE_ROWS", 2)
     monkeypatch.setattr(rate_equations, "MAX_CHUNK", 2)

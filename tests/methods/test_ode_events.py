@@ -46,6 +46,7 @@ def test_a_condition_of_the_state_fires_every_time_it_becomes_true():
     assert not np.allclose(found, np.where(first > TS, grown(TS), grown(since, 10.2)), rtol=1e-4)
 
 
+@pytest.mark.full
 def test_time_events_between_and_at_save_times_and_at_the_horizon():
     model = growth(
         engine.Event("between", "time >= 4.25", {"X": "0"}),
@@ -62,6 +63,7 @@ def test_time_events_between_and_at_save_times_and_at_the_horizon():
     np.testing.assert_array_equal(ensemble["Y"][0], [2.0] * 30 + [7.0])
 
 
+@pytest.mark.full
 def test_a_variable_that_events_change_drives_a_rate_and_is_recorded():
     model = engine.ReactionNetwork(
         species={"X": 0},
@@ -113,6 +115,7 @@ def test_priorities_and_cascades_at_one_time():
     assert solve(model, [0.5, 2.0])["order"][0].tolist() == [0.0, 231.0]
 
 
+@pytest.mark.full
 def test_two_conditions_in_one_step_are_met_in_their_order_in_time():
     """The second of the list is met first, and only then counts what the first does."""
     model = growth(
@@ -154,6 +157,7 @@ def test_patients_meet_a_condition_at_their_own_times():
     np.testing.assert_allclose(ensemble["Y"][:, 0], truth, rtol=1e-9)
 
 
+@pytest.mark.full
 def test_a_threshold_that_is_only_approached_is_not_met():
     model = growth(engine.Event("never", "X >= 100.001", {"Y": "1"}))
     assert solve(model, [500.0])["Y"][0, 0] == 0.0
@@ -162,6 +166,7 @@ def test_a_threshold_that_is_only_approached_is_not_met():
 # Troughs.
 
 
+@pytest.mark.full
 def test_troughs_and_doses_at_save_times():
     decay = network({"X": 100}, [("X -> 0", 0.3)])
     regimen = engine.Regimen([engine.Dose(50, time=t, into="X") for t in (0.0, 4.0)])
@@ -242,12 +247,14 @@ def test_every_turn_of_an_oscillation_is_seen():
     np.testing.assert_allclose(found["min"], extrema.min(), rtol=1e-8)
 
 
+@pytest.mark.full
 def test_a_rest_is_no_endless_sequence_of_turns():
     tallies = {"max": engine.Maximum("X"), "min": engine.Minimum("X")}
     found = solve(growth(), [2000.0], tallies=tallies, method=engine.ODE()).tallies
     np.testing.assert_allclose([found["max"][0], found["min"][0]], [100.0, 0.0], atol=1e-5)
 
 
+@pytest.mark.full
 def test_times_of_passage_count_from_time_zero_after_a_start():
     tallies = {"first": engine.FirstPassage("X > 50"), "auc": engine.TimeIntegral("X")}
     found = solve(growth(), [15.0], tallies=tallies, start=5.0).tallies
@@ -273,6 +280,7 @@ def test_what_cannot_be_followed_is_refused_by_name():
         solve(growth(), tallies={"a": engine.FirstPassage("X == 3")})
 
 
+@pytest.mark.full
 def test_events_without_end_and_too_many_waiting_are_a_status():
     model = growth(
         engine.Event("up", "Y < 1", {"Y": "1"}, is_initially_true=False),

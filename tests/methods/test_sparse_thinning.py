@@ -245,6 +245,7 @@ def simulated(num: int = 100, **options: object) -> engine.Ensemble:
     return run(everything(), [0.0, 0.7, 4.0], num, seed=11, **defaults | options)
 
 
+@pytest.mark.full
 def test_lanes_and_blocks(forced: None) -> None:
     """Bit for bit the same for any number of lanes and steps."""
     base = simulated()

@@ -60,6 +60,7 @@ def test_the_bias_falls_with_epsilon_to_the_order(epsilon: float, order: int) ->
     assert biases[1] < biases[0] / (3 if order == 1 else 10)
 
 
+@pytest.mark.full
 def test_order_2_keeps_the_variance_of_a_steady_state() -> None:
     """Leaps of length h inflate a Poisson variance by k h / 2 with order 1, by O(h^2) with order 2.
 

@@ -70,6 +70,7 @@ def test_the_mean_field_does_not_know_the_copies(mean_field: engine.Ensemble) ->
     np.testing.assert_allclose(few["tumour"], mean_field["tumour"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.full
 def test_many_copies_are_the_mean_field() -> None:
     """Counts of 1e4 to 1e5: the exact mean is within its errors, and 1 / copies, of the ODE."""
     copies, ts, num = 2e4, [200.0, 208.0, 216.0], 400
