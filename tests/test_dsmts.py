@@ -121,6 +121,7 @@ CASES: dict[str, Callable[[float], Truth]] = {
 
 # Where more than one method or driver is tested by default.
 QUICK = ("00005", "00020", "00031", "00037")
+INTERPRETED = ("00020", "00031", "00037")
 
 
 @dataclass(frozen=True)
@@ -179,12 +180,20 @@ def test_case(shared: Path, case: str) -> None:
     check_case(shared, case, NUM.get(case, 10_000))
 
 
-KERNEL = [*(("interpreted", c) for c in QUICK), *(("pallas", c) for c in CASES)]
+# All of them are interpreted in the fuller suite, and run on a GPU.
+MARKS = {"pallas": pytest.mark.gpu, "interpreted": pytest.mark.full}
+KERNEL = [
+    pytest.param(
+        driver, case, marks=() if driver == "interpreted" and case in INTERPRETED else mark
+    )
+    for driver, mark in MARKS.items()
+    for case in CASES
+]
 
 
 @pytest.mark.parametrize(
     "driver, case",
-    [pytest.param(d, c, marks=pytest.mark.gpu if d == "pallas" else ()) for d, c in KERNEL],
+    KERNEL,
     indirect=["driver"],
 )
 def test_case_in_the_kernel(shared: Path, driver: str, case: str) -> None:

@@ -112,6 +112,7 @@ def test_the_grid_agrees() -> None:
         search_grid(problem(), {}, 10)
 
 
+@pytest.mark.full
 def test_a_screened_grid_finds_the_same() -> None:
     """Those that cannot be the best are looked at once, by fewer; the others as ever."""
     doses = (best_dose() * np.array([0.3, 0.9, 1.02, 1.6])).tolist()

@@ -358,9 +358,8 @@ APART = sbml.document(
 )
 
 
-@pytest.mark.parametrize(
-    "share, is_apart", [(0.0, True), pytest.param(0.3, False, marks=pytest.mark.full)]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("share, is_apart", [(0.0, True), (0.3, False)])
 def test_a_reaction_that_never_runs_conserves_what_it_would_change(tmp_path, share, is_apart):
     problem = engine.read_petab(
         write_problem(
@@ -439,6 +438,7 @@ def test_an_explosion_and_a_law_without_a_value_are_infinite_not_wrong(tmp_path)
     assert problem.value_and_gradient({"k": 0.1, "p": 2.5})[0] == math.inf
 
 
+@pytest.mark.full
 def test_large_rates_that_cancel_are_solved(tmp_path):
     # Two halves are made at 1e8 each and meet at k P Q; what they make, C, catches R. After a
     # moment dP/dt is the difference of terms of 1e8, known to 1e-8: far above the absolute

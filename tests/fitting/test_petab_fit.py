@@ -113,10 +113,13 @@ def test_what_is_not_identifiable_is_named(fitted):
     assert not any("k" in group or "sd" in group for group in groups)
 
 
+def command(path, out, starts):
+    return ["fit", str(path), "--starts", starts, "--out", str(out), "--seed", "2"]
+
+
 def test_the_command(path, tmp_path, capsys):
     out = tmp_path / "new" / "out"
-    arguments = ["fit", str(path), "--starts", "3", "--out", str(out), "--seed", "2"]
-    assert cli.run(arguments) == 0
+    assert cli.run(command(path, out, "3")) == 0
     shown = capsys.readouterr().out
     assert "negative log-likelihood" in shown and "starts ended within 0.1" in shown
     assert {p.name for p in out.iterdir()} >= {"starts.parquet", "summary.json", "fit.png"}
@@ -124,13 +127,18 @@ def test_the_command(path, tmp_path, capsys):
     assert len(starts) == 3 and starts["objective"].is_monotonic_increasing
     summary = json.loads((out / "summary.json").read_text())
     assert summary["objective"] == pytest.approx(starts["objective"][0])
-    # More starts continue: the finished ones are kept as they are.
-    before = (out / "checkpoint" / "starts.npz").read_bytes()
-    arguments[3] = "4"
-    assert cli.run(arguments) == 0
-    again = pd.read_parquet(out / "starts.parquet")
+
+
+@pytest.mark.full
+def test_more_starts_continue(path, tmp_path):
+    """The finished ones are kept as they are."""
+    assert cli.run(command(path, tmp_path, "3")) == 0
+    starts = pd.read_parquet(tmp_path / "starts.parquet")
+    before = (tmp_path / "checkpoint" / "starts.npz").read_bytes()
+    assert cli.run(command(path, tmp_path, "4")) == 0
+    again = pd.read_parquet(tmp_path / "starts.parquet")
     assert len(again) == 4 and set(starts["objective"]) <= set(again["objective"])
-    assert before != (out / "checkpoint" / "starts.npz").read_bytes()
+    assert before != (tmp_path / "checkpoint" / "starts.npz").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def compiled() -> Iterator[list[str]]:
     ("estimator", "outcome"),
     [
         (MartingaleCritic(MeanFieldAdjoint()), MEAN),
-        (MartingaleCritic(FittedCritic(num_starts=300)), HIGH),
+        pytest.param(MartingaleCritic(FittedCritic(num_starts=300)), HIGH, marks=pytest.mark.full),
         pytest.param(MartingaleCritic(TableCritic(num_starts=300)), HIGH, marks=pytest.mark.full),
         pytest.param(MartingaleCritic(NetworkCritic(num_starts=300)), HIGH, marks=pytest.mark.full),
         (Pathwise(), MEAN),

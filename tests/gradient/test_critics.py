@@ -61,7 +61,7 @@ INFUSED = {"regimen": engine.Regimen(engine.Dose(20.0, 1.0, into="X", duration=1
     [
         (CASES["birth-death P"][1], {}),
         pytest.param(PASSAGE, {}, marks=pytest.mark.full),
-        (CASES["birth-death P"][1], INFUSED),
+        pytest.param(CASES["birth-death P"][1], INFUSED, marks=pytest.mark.full),
     ],
     ids=["final value", "first passage", "infused"],
 )

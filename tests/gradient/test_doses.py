@@ -271,6 +271,7 @@ def seldom(num: int) -> tuple[engine.gradient.Gradient, dict[str, float]]:
     return found, {**truth, "s": mean(arguments) / 20.0}
 
 
+@pytest.mark.full
 def test_a_belief_that_moves_between_two_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its product with a level has no closed form: stretches are cut."""
     found, truth = seldom(20_000)

@@ -115,7 +115,7 @@ def differ(first: Gradient, second: Gradient) -> bool:
     return not all(np.allclose(a, b, rtol=RTOL) for a, b in pairs)
 
 
-QUICK = ("cascade", "deaths", "doses", "rare")
+QUICK = ("deaths", "doses")
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,7 @@ def test_langevin_tangents_of_what_is_given() -> None:
         assert not check_gradient(found, wrong, slack), found.names[name]
 
 
+@pytest.mark.full
 def test_langevin_says_what_it_cannot_move() -> None:
     def refused(target: object, **more: object) -> str:
         with pytest.raises(engine.InvalidInput) as caught:
@@ -287,6 +288,7 @@ def test_a_law_that_is_no_number_on_some_path_is_refused() -> None:
         )
 
 
+@pytest.mark.full
 def test_equal_regimens_of_different_patients_are_one() -> None:
     def found(regimen: object) -> object:
         return engine.gradient.estimate(

@@ -77,7 +77,7 @@ def is_alike(estimator: Estimator, problem: Problem) -> bool:
     "estimator",
     [
         ScoreFunction(),
-        ScoreFunction(is_squared=True, is_reward_to_go=False),
+        pytest.param(ScoreFunction(is_squared=True, is_reward_to_go=False), marks=pytest.mark.full),
         pytest.param(RandomPerturbation(), marks=pytest.mark.full),
         pytest.param(MartingaleCritic(), marks=pytest.mark.full),
     ],

@@ -72,8 +72,7 @@ def simulated(name: str, num: int, **changed: Any) -> engine.Ensemble:
     return run(model, TS, num, seed=3, method=METHODS[name], **{**options, **changed})
 
 
-# The noisy hybrid method's step holds the quiet one's.
-QUICK = ("direct", "tau_leaping", "noisy_hybrid")
+QUICK = ("direct", "tau_leaping")
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,9 @@ def selected(propensities: list[float], numbers: np.ndarray) -> np.ndarray:
     return np.asarray(chosen)
 
 
-@pytest.mark.parametrize("place", [1, pytest.param(20, marks=pytest.mark.full), 40])
+@pytest.mark.parametrize(
+    "place", [1, *(pytest.param(place, marks=pytest.mark.full) for place in (20, 40))]
+)
 def test_one_in_a_billion_is_selected_by_its_share_of_the_numbers(place: int) -> None:
     """Count the 44-bit numbers that select a reaction with 1e-9 of the total, 48 beside it."""
     size, rare = 48, 4.8e-8

@@ -54,6 +54,7 @@ def cascade_moments(first_rate=2.0):
     return exact.affine_moments(changes, [first_rate, 0, 0, 0, 0], linear, [3, 40, 5], TS)
 
 
+@pytest.mark.full
 def test_cascade_of_three_species():
     means, covariances, is_ok = integrate(
         LinearNoise(), CASCADE, TS, {}, np.array([[3.0, 40.0, 5.0]])
@@ -175,6 +176,7 @@ def test_a_drug_drives_immigration_and_a_bolus_moves_the_mean_only():
     np.testing.assert_allclose(ensemble["drug"][0, 0], 2.0)
 
 
+@pytest.mark.full
 def test_a_rate_rule_has_no_noise_of_its_own_and_passes_on_what_it_receives():
     """V' = X - V follows a birth-death X: the covariances of an affine system."""
     model = engine.ReactionNetwork(
@@ -280,6 +282,7 @@ def test_many_species_are_solved_few_at_a_time():
     assert rate_equations._chunk_size(100_000) == 1
 
 
+@pytest.mark.full
 def test_failures_are_a_status():
     with pytest.raises(engine.SimulationFailed, match="solver"):
         run(BIRTH_DEATH, TS, 1, method=engine.LinearNoise(max_steps=2))

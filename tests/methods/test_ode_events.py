@@ -231,6 +231,7 @@ def test_tallies_see_both_sides_of_a_dose_and_an_event():
     np.testing.assert_allclose(found["first"], 5.0)
 
 
+@pytest.mark.full
 def test_every_turn_of_an_oscillation_is_seen():
     """x'' = -x by rate rules, amplitude growing: the last crest counts, not a saved point."""
     model = engine.ReactionNetwork(
@@ -298,6 +299,7 @@ def test_events_without_end_and_too_many_waiting_are_a_status():
         solve(growth(engine.Event("cut", "X > 1", {"X": "0"})), method=engine.ODE(max_steps=2))
 
 
+@pytest.mark.full
 def test_new_values_do_not_recompile():
     model = growth(engine.Event("cut", "X > 50", {"X": "10"}))
     solve(model, [1.0, 2.0])

@@ -14,7 +14,7 @@ DECAY = network(
 )
 
 
-@pytest.mark.parametrize("ts", [[5.0], [1.0, 2.5, 5.0]])
+@pytest.mark.parametrize("ts", [pytest.param([5.0], marks=pytest.mark.full), [1.0, 2.5, 5.0]])
 def test_it_is_the_last_saved_value(ts: list[float]) -> None:
     tallies = {"end": engine.FinalValue("X + 2 * Y"), "peak": engine.Maximum("X")}
     doses = engine.Regimen([engine.Dose(50.0, 2.0, into="X")])

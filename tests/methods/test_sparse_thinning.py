@@ -149,7 +149,8 @@ def binomial_moments(num_moving: int, time: float, scale: float = 1.0) -> tuple[
     return starts @ p, starts @ (p * (1 - p))
 
 
-@pytest.mark.parametrize("num_moving", [20, pytest.param(400, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("num_moving", [20, 400])
 def test_a_large_network(num_moving: int) -> None:
     """Chosen by size: few laws that move, and nothing but laws that move."""
     found = simulate_chain(num_moving, 3000, [0.5])
@@ -253,6 +254,7 @@ def test_lanes_and_blocks(forced: None) -> None:
     assert_same_on_other_lanes(base, simulated)
 
 
+@pytest.mark.full
 def test_doses_events_and_tallies_as_in_the_dense_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """The two steps draw different paths of one law: their means agree to sampling error."""
     dense = simulated(4000)
@@ -287,6 +289,7 @@ def test_bounds_that_are_infinite_far_ahead(forced: None) -> None:
     )
 
 
+@pytest.mark.full
 def test_nothing_left_to_happen_and_laws_that_break(forced: None) -> None:
     faded = network({"X": 3}, [("X -> 0", Formula("X * exp(-time) * 9"))])
     done = run(faded, [50.0, 1e6], 40)

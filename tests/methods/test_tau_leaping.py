@@ -34,7 +34,9 @@ def immigration_death(birth: float = 2000.0, start: int = 0) -> engine.ReactionN
 # Bias.
 
 
-@pytest.mark.parametrize(("epsilon", "order"), [(0.03, 1), (0.13, 2)])
+@pytest.mark.parametrize(
+    ("epsilon", "order"), [pytest.param(0.03, 1, marks=pytest.mark.full), (0.13, 2)]
+)
 def test_immigration_death_within_a_percent(epsilon: float, order: int) -> None:
     """Linear: mean and variance in closed form."""
     found = leaping(immigration_death(), 20_000, epsilon, order)
@@ -47,7 +49,9 @@ def test_immigration_death_within_a_percent(epsilon: float, order: int) -> None:
     assert found.num_steps.mean() < found.num_events.mean() / 40
 
 
-@pytest.mark.parametrize(("epsilon", "order"), [(0.25, 1), (0.5, 2)])
+@pytest.mark.parametrize(
+    ("epsilon", "order"), [(0.25, 1), pytest.param(0.5, 2, marks=pytest.mark.full)]
+)
 def test_the_bias_falls_with_epsilon_to_the_order(epsilon: float, order: int) -> None:
     """A fifth of the leap has a fifth of the bias with order 1, a 25th with order 2."""
     ts = np.array([1.0])
