@@ -121,7 +121,6 @@ CASES: dict[str, Callable[[float], Truth]] = {
 
 # Where more than one method or driver is tested by default.
 QUICK = ("00005", "00020", "00031", "00037")
-INTERPRETED = ("00020", "00031", "00037")
 
 
 @dataclass(frozen=True)
@@ -180,22 +179,13 @@ def test_case(shared: Path, case: str) -> None:
     check_case(shared, case, NUM.get(case, 10_000))
 
 
-# All of them are interpreted in the fuller suite, and run on a GPU.
-MARKS = {"pallas": pytest.mark.gpu, "interpreted": pytest.mark.full}
 KERNEL = [
-    pytest.param(
-        driver, case, marks=() if driver == "interpreted" and case in INTERPRETED else mark
-    )
-    for driver, mark in MARKS.items()
-    for case in CASES
+    *(pytest.param("interpreted", c, marks=() if c in QUICK else pytest.mark.full) for c in CASES),
+    *(pytest.param("pallas", c, marks=pytest.mark.gpu) for c in CASES),
 ]
 
 
-@pytest.mark.parametrize(
-    "driver, case",
-    KERNEL,
-    indirect=["driver"],
-)
+@pytest.mark.parametrize("driver, case", KERNEL, indirect=["driver"])
 def test_case_in_the_kernel(shared: Path, driver: str, case: str) -> None:
     check_case(shared, case, NUM.get(case, 10_000))
 
