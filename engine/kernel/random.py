@@ -118,5 +118,10 @@ def wait_and_share(state: Words) -> tuple[Array, Array, Words]:
 
 def exponential(bits: Array) -> Array:
     """A unit exponential, -log(u), positive, from 32 random bits."""
+    return exponential_of(uniform(bits))
+
+
+def exponential_of(u: Array) -> Array:
+    """The unit exponential of a `uniform`."""
     # u rounds to 1 once in 2**25 draws: a wait of zero there would be 0/0 in an absorbed state.
-    return jnp.maximum(minus_log(uniform(bits)), jnp.float32(1e-10))
+    return jnp.maximum(minus_log(u), jnp.float32(1e-10))
