@@ -1,5 +1,7 @@
 """Fits of a small PEtab problem with a known answer, and the command `engine fit`."""
 
+import contextlib
+import io
 import json
 
 import jax
@@ -10,7 +12,7 @@ import pytest
 
 import engine
 from engine import cli
-from engine.fitting.petab_fit import fit_petab
+from engine.fitting import petab_fit
 from engine.fitting.petab_objective import PetabObjective
 from engine.optimise.starts import screened_starts
 from tests.fitting.petab_files import measured, write_problem
@@ -51,14 +53,32 @@ def profile_of_k(k):
     return 0.5 * len(TS) * (np.log(2 * np.pi * variance) + 1.0), amplitude, variance**0.5
 
 
+def command(path, out, starts):
+    return ["fit", str(path), "--starts", starts, "--out", str(out), "--seed", "2", "--batch", "3"]
+
+
 @pytest.fixture(scope="module")
-def fitted(path, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fit") / "out"
-    return fit_petab(engine.read_petab(path), folder, num_starts=5, seed=2, batch=3), folder
+def commanded(path, tmp_path_factory):
+    """A fit by the command: what `fit_petab` gave it, its folder, and what it showed."""
+    folder = tmp_path_factory.mktemp("fit") / "new" / "out"
+    fit_petab, fits, shown = petab_fit.fit_petab, [], io.StringIO()
+
+    def keeping(*arguments, **keywords):
+        fits.append(fit_petab(*arguments, **keywords))
+        return fits[-1]
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
+        patch.setattr(petab_fit, "fit_petab", keeping)
+        assert cli.run(command(path, folder, "5")) == 0
+    return fits[0], folder, shown.getvalue()
 
 
-def test_the_fit_is_the_regression(fitted):
-    fit, _ = fitted
+@pytest.fixture(scope="module")
+def fit(commanded):
+    return commanded[0]
+
+
+def test_the_fit_is_the_regression(fit):
     grid = np.linspace(0.3, 1.2, 90_001)
     best = min(grid, key=lambda k: profile_of_k(k)[0])
     value, amplitude, sd = profile_of_k(best)
@@ -91,8 +111,7 @@ def test_a_start_has_the_best_noise_of_its_path(path):
         assert np.all(values_of(jnp.asarray(several)) <= values_of(jnp.asarray(starts)))
 
 
-def test_standard_error_is_the_regressions(fitted):
-    fit, _ = fitted
+def test_standard_error_is_the_regressions(fit):
     k = fit.best["k"]
     shape = np.exp(-k * TS)
     amplitude, sd = fit.best["a0"] * fit.best["half"], fit.best["sd"]
@@ -102,8 +121,7 @@ def test_standard_error_is_the_regressions(fitted):
     assert found == pytest.approx(error, rel=1e-3)
 
 
-def test_what_is_not_identifiable_is_named(fitted):
-    fit, _ = fitted
+def test_what_is_not_identifiable_is_named(fit):
     groups = {frozenset(group) for group in fit.information.weak}
     at_bound = set(np.array(fit.problem.space.names)[fit.information.is_at_bound])
     assert frozenset({"lost"}) in groups or "lost" in at_bound
@@ -113,18 +131,12 @@ def test_what_is_not_identifiable_is_named(fitted):
     assert not any("k" in group or "sd" in group for group in groups)
 
 
-def command(path, out, starts):
-    return ["fit", str(path), "--starts", starts, "--out", str(out), "--seed", "2"]
-
-
-def test_the_command(path, tmp_path, capsys):
-    out = tmp_path / "new" / "out"
-    assert cli.run(command(path, out, "3")) == 0
-    shown = capsys.readouterr().out
+def test_the_command(commanded):
+    _, out, shown = commanded
     assert "negative log-likelihood" in shown and "starts ended within 0.1" in shown
     assert {p.name for p in out.iterdir()} >= {"starts.parquet", "summary.json", "fit.png"}
     starts = pd.read_parquet(out / "starts.parquet")
-    assert len(starts) == 3 and starts["objective"].is_monotonic_increasing
+    assert len(starts) == 5 and starts["objective"].is_monotonic_increasing
     summary = json.loads((out / "summary.json").read_text())
     assert summary["objective"] == pytest.approx(starts["objective"][0])
 
