@@ -6,6 +6,7 @@ over those entries whose sampling error is small enough to see a percent or so (
 of it after `SIGMAS` standard errors, 0 where noise explains all.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,24 @@ SEEN_MEAN, SEEN_VARIANCE = 0.005, 0.03
 SIGMAS = 4.0
 
 
-def compared(record: dict[str, Any], truth: dict[str, Any]) -> dict[str, Any]:
-    """Worst deviations of a record's means and variances from the truth's (see `jobs.moments`)."""
+def compared(
+    record: dict[str, Any], truth: dict[str, Any], smooth: Collection[str] = ()
+) -> dict[str, Any]:
+    """Worst deviations of a record's means and variances from the truth's (see `jobs.moments`).
+
+    Args:
+        record, truth: what is judged, and what by.
+        smooth: species whose own noise the method leaves out; their variances are not judged.
+    """
     ours, theirs = _arrays(record), _arrays(truth)
     result: dict[str, Any] = {"num_entries": int(ours["mean"].size)}
     result |= _worst("mean", ours["mean"], theirs["mean"], _mean_error(ours, theirs), SEEN_MEAN)
     # A method without noise has no variance to judge.
     if np.any(ours["variance"] > 0):
         error = _variance_error(ours, theirs)
-        result |= _worst("variance", ours["variance"], theirs["variance"], error, SEEN_VARIANCE)
+        judged = [name not in smooth for name in record["species"]] if smooth else slice(None)
+        pairs = (ours["variance"][:, judged], theirs["variance"][:, judged], error[:, judged])
+        result |= _worst("variance", *pairs, SEEN_VARIANCE)
     return result
 
 

@@ -106,6 +106,13 @@ def test_deviations_see_two_percent_and_nothing_where_there_is_nothing() -> None
     assert deviations.compared(sample(1.0, 20, 2), truth)["mean_percent"] is None
 
 
+def test_deviations_leave_out_the_variances_of_smooth_species() -> None:
+    truth, found = sample(1.0, 20_000, 1), sample(1.0, 20_000, 2) | {"species": ["A", "B"]}
+    found["variance"][:, 1] = 0.0
+    assert deviations.compared(found, truth)["variance_beyond_noise_percent"] > 90
+    assert deviations.compared(found, truth, ["B"])["variance_beyond_noise_percent"] == 0
+
+
 def test_generated_networks(tmp_path) -> None:
     """Every simulator reads the same network: the file says what the object says."""
     stem = generated.write(40, tmp_path / "generated_40")
