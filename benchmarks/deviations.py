@@ -32,7 +32,7 @@ def compared(
     # A method without noise has no variance to judge.
     if np.any(ours["variance"] > 0):
         error = _variance_error(ours, theirs)
-        judged = [name not in smooth for name in record["species"]] if smooth else slice(None)
+        judged = [name not in smooth for name in record["species"]]
         pairs = (ours["variance"][:, judged], theirs["variance"][:, judged], error[:, judged])
         result |= _worst("variance", *pairs, SEEN_VARIANCE)
     return result

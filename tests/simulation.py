@@ -56,10 +56,11 @@ def still(**parts: Any) -> dict[str, Any]:
 def assert_same_on_other_lanes(
     base: engine.Ensemble, simulated: Callable[..., engine.Ensemble]
 ) -> None:
-    """Bit for bit the same for another number of lanes and of steps; `simulated` takes a method."""
-    found = simulated(method=engine.Direct(lanes=48, block=7))
-    np.testing.assert_array_equal(found.counts, base.counts)
-    np.testing.assert_array_equal(found.num_events, base.num_events)
-    np.testing.assert_array_equal(found.num_steps, base.num_steps)
-    for name, values in found.tallies.items():
-        np.testing.assert_array_equal(values, base.tallies[name], err_msg=name)
+    """Bit for bit the same for other numbers of lanes and steps; `simulated` takes a method."""
+    for lanes, block in ((48, 1), (128, 7)):
+        found = simulated(method=engine.Direct(lanes=lanes, block=block))
+        np.testing.assert_array_equal(found.counts, base.counts)
+        np.testing.assert_array_equal(found.num_events, base.num_events)
+        np.testing.assert_array_equal(found.num_steps, base.num_steps)
+        for name, values in found.tallies.items():
+            np.testing.assert_array_equal(values, base.tallies[name], err_msg=name)

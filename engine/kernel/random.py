@@ -105,11 +105,17 @@ def share(state: Words) -> tuple[Array, Words]:
     return fine_uniform(bits, state[1]), after
 
 
+def unit(state: Words) -> tuple[Array, Words]:
+    """A `uniform` of which a wait is made, and the next state."""
+    bits, after = draw(state)
+    return uniform(bits), after
+
+
 def wait_and_share(state: Words) -> tuple[Array, Array, Words]:
     """What one event needs: a unit exponential, a uniform that chooses, and the next state.
 
     Where a step keeps nothing else in registers, two words made one after the other (`share`,
-    then `draw`) are better: see `direct.step`.
+    then `unit`) are better: see `direct.step`.
     """
     wait_bits, state = draw(state)
     choice_bits, state = draw(state)

@@ -221,12 +221,8 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
         is_running, lambda: (rarity(model, lanes), random.share(lanes.generator))
     )
 
-    def second() -> tuple[Array, random.Words]:
-        bits, after = random.draw(middle)
-        return random.uniform(bits), after
-
     # Apart from the wait that is made of it, whose loop loads its many constants in every turn.
-    uniform, generator = compute_once(is_running, second)
+    uniform, generator = compute_once(is_running, lambda: random.unit(middle))
 
     def unit_wait() -> Array:
         return random.exponential_of(uniform)

@@ -54,7 +54,7 @@ def profile_of_k(k):
 
 
 def command(path, out, starts):
-    return ["fit", str(path), "--starts", starts, "--out", str(out), "--seed", "2", "--batch", "3"]
+    return ["fit", str(path), "--starts", starts, "--out", str(out), "--seed", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def commanded(path, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
         patch.setattr(petab_fit, "fit_petab", keeping)
-        assert cli.run(command(path, folder, "5")) == 0
+        assert cli.run([*command(path, folder, "5"), "--batch", "3"]) == 0
     return fits[0], folder, shown.getvalue()
 
 
