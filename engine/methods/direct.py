@@ -22,12 +22,13 @@ from engine.kernel.model import LaneModel
 from engine.kernel.state import Constants, Lanes, Stepper
 from engine.kernel.tallies import Jump
 from engine.methods import direct_sparse
-from engine.methods.jumping import LOOKS, arrival, count_down, tally, watched
+from engine.methods.jumping import LOOKS, arrival, compensation, count_down, tally, watched
 from engine.methods.options import check_limits, refuse_rate_rules, stepper_of
 from engine.methods.selection import (
     AT_RARE,
     BELOW_ONE,
     NOTHING,
+    WAITING,
     Selection,
     fire,
     firing,
@@ -240,7 +241,7 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
     wait, wanted = compute_once(is_running, spend)
     countdown = count_down(lanes, wanted)
 
-    def aim() -> Array:
+    def aim() -> tuple[Array, Array]:
         last = selection.cumulative[-1]
         # Where the point lies past the rare reactions; below zero it is at one of them.
         inside = share * candidate.ceiling - selection.rare
@@ -250,13 +251,16 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
         target = jnp.where(inside < 0, AT_RARE, jnp.where(inside < below, inside, below))
         if candidate.is_event is not None:
             target = jnp.where(candidate.is_event & (inside < last), target, NOTHING)
-        # Not `is_inside`: masks that enter a conditional are written to memory first.
-        target = jnp.where(lanes.remaining - countdown.wanted >= 0, target, NOTHING)
-        return jnp.where(lanes.remaining >= 0, target, NOTHING)
+        # Not the one above: what enters a conditional is written to memory first.
+        countdown = count_down(lanes, wanted)
+        target = jnp.where(countdown.is_inside, target, NOTHING)
+        target = jnp.where(lanes.remaining >= 0, target, WAITING)
+        return target, compensation(lanes, countdown)
 
-    target = compute_once(is_running, aim, otherwise=float(NOTHING))
-    is_alive = lanes.remaining >= 0
-    is_rare, is_fired = target == AT_RARE, target < AT_RARE
+    # What is asked below about a lane's time is asked of its target: where others still read the
+    # time to go, XLA copies it in every step before the new one overwrites it.
+    target, owed = compute_once(is_running, aim, otherwise=float(WAITING))
+    is_alive, is_fired, is_rare = ~jnp.isnan(target), target < AT_RARE, target == AT_RARE
 
     def after() -> tuple[Array, ...]:
         return fire(model, lanes.counts, selection.cumulative, target)
@@ -272,7 +276,8 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
     return Lanes(
         counts,
         generator,
-        *arrival(lanes, countdown, is_alive, is_rare if changed is None else is_rare | changed),
+        arrival(lanes, countdown, is_alive, is_rare if changed is None else is_rare | changed),
+        owed,
         jnp.where(is_alive & ~is_rare, selection.total, scale),
         lanes.num_steps + is_alive.astype(jnp.int32),
         lanes.num_events + is_fired.astype(jnp.int32) if model.is_counting else lanes.num_events,

@@ -22,7 +22,7 @@ from engine.kernel.state import Constants, Lanes, Stepper
 from engine.kinetics.templates import Template
 from engine.methods import sparse_thinning as thinning
 from engine.methods.advancing import nothing_rare
-from engine.methods.jumping import LOOKS, arrival, count_down, tally, watched
+from engine.methods.jumping import LOOKS, arrival, compensation, count_down, tally, watched
 from engine.methods.options import stepper_of
 from engine.methods.propensity_tree import (
     Tree,
@@ -130,7 +130,8 @@ def step(model: LaneModel, options: None, constants: Constants, lanes: Lanes) ->
     return Lanes(
         (counts,),
         generator,
-        *arrival(lanes, countdown, is_alive, changed),
+        arrival(lanes, countdown, is_alive, changed),
+        compensation(lanes, countdown),
         jnp.where(is_alive, total, lanes.scale),
         lanes.num_steps + is_alive.astype(jnp.int32),
         lanes.num_events + is_fired.astype(jnp.int32) if model.is_counting else lanes.num_events,

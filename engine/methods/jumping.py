@@ -52,21 +52,23 @@ def watched(
     return None if changed is None else is_fired & changed
 
 
-def arrival(
-    lanes: Lanes, countdown: Countdown, is_alive: Array, is_held: Array | None
-) -> tuple[Array, Array]:
-    """The time to go and its compensation after a step.
+def compensation(lanes: Lanes, countdown: Countdown) -> Array:
+    """What the next wait owes for the rounding of this one.
 
-    Of lanes that wait the compensation is no number: their stop sets it to zero.
+    Of lanes that wait it is no number: their stop sets it to zero.
     """
+    return countdown.wanted - (lanes.remaining - countdown.remaining)
+
+
+def arrival(lanes: Lanes, countdown: Countdown, is_alive: Array, is_held: Array | None) -> Array:
+    """The time to go after a step."""
     remaining, is_inside = countdown.remaining, countdown.is_inside
     moved = remaining
     if is_held is not None:
         # A held lane keeps its time as a negative number, which must not be zero.
         moved = jnp.where(is_held, jnp.float32(-1e-37) - remaining, remaining)
     moved = jnp.where(is_inside, moved, jnp.float32(-jnp.inf))
-    compensation = countdown.wanted - (lanes.remaining - remaining)
-    return jnp.where(is_alive, moved, lanes.remaining), compensation
+    return jnp.where(is_alive, moved, lanes.remaining)
 
 
 def tally(

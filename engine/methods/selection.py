@@ -13,8 +13,9 @@ from jax import Array
 from engine.kernel.materialise import Running, compute_once
 from engine.kernel.model import LaneModel
 
-# Targets at which no reaction fires: the first is for a rare one's turn, and no total may reach it.
-AT_RARE, NOTHING = np.float32(2.0**127), np.float32(np.inf)
+# Targets at which no reaction fires: of a rare one's turn, which no total may reach; where nothing
+# fires; and in a lane that waits. No propensity is above the last two, infinite or no number.
+AT_RARE, NOTHING, WAITING = np.float32(2.0**127), np.float32(np.inf), np.float32(np.nan)
 # A number times this, in float32, is the next smaller one.
 BELOW_ONE = np.float32(1 - 2**-24)
 
@@ -71,14 +72,14 @@ def fire(
 ) -> tuple[Array, ...]:
     """Counts after the first reaction whose cumulative propensity exceeds `target`.
 
-    With masks g_j = (target >= c_j) the change of species i is
+    With masks g_j = not (target < c_j) the change of species i is
     v_0i + sum_j g_j (v_j+1,i - v_ji), v past the last reaction being zero. A target must be below
-    the last c_j, or from AT_RARE on, which fires nothing. Fourteen per cent faster than one-hot
+    the last c_j, or one at which no reaction fires. Fourteen per cent faster than one-hot
     selection.
     """
     # One array less to read for every species than with the last c_j itself.
     ends = (*cumulative[:-1], jnp.float32(AT_RARE))
-    passed = [target >= end for end in ends]
+    passed = [~(target < end) for end in ends]
     changes = model.net_changes
     result = []
     for species, count in enumerate(counts):
@@ -101,8 +102,8 @@ def firing(model: LaneModel, cumulative: Sequence[Array], target: Array) -> Call
 
     def fired(name: str) -> Array:
         j = model.network.reaction_names.index(name)
-        before = target >= cumulative[j - 1] if j else target < jnp.inf
-        return before & ~(target >= cumulative[j])
+        here = target < cumulative[j]
+        return here & ~(target < cumulative[j - 1]) if j else here
 
     return fired
 
